@@ -1,0 +1,79 @@
+// The whole configuration as one struct: defaults here, then file, conf.d, environment, flags.
+// A value that is set is a value that is used; an unknown key is an error.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/fragility.hpp"
+#include "core/result.hpp"
+#include "core/router.hpp"
+
+namespace kpool {
+
+struct BaseConfig {
+  std::string path;                ///< GGUF file of the frozen base model
+  std::string precision = "auto";  ///< auto | float32 | bfloat16: of the frozen linears
+};
+struct EncoderConfig {
+  std::string kind = "base:4";  ///< base:L | minilm
+  std::string path;             ///< minilm: directory with model.safetensors and vocab.txt
+  std::uint32_t tokens_max = 512;
+};
+struct LoraConfig {
+  std::uint32_t rank = 8;
+  double alpha = 16;
+};
+struct TrainConfig {
+  double learning_rate = 1e-3;
+  double momentum = 0.9;
+  double weight_decay = 0;
+  std::uint32_t tokens_per_step = 512;
+  std::uint32_t threads = 0;  ///< 0: one per core
+};
+struct CommitConfig {
+  std::uint64_t bytes = 16384;          ///< text bytes per group (about 4096 tokens)
+  std::uint32_t records_max = 4096;     ///< or as many records
+  std::uint32_t max_wait_ms = 10000;    ///< or this long after the group's first record
+};
+struct GatewayConfig {
+  std::string listen = "tcp://127.0.0.1:7447";
+  std::string secret_key_file;       ///< the daemon's CURVE key pair
+  std::string authorized_keys_file;  ///< lines "name public-key"
+  std::uint64_t credit_bytes = 8u << 20;   ///< of all sources together
+  std::uint32_t record_bytes_max = 65536;
+};
+struct StoreConfig {
+  std::string kind = "rocksdb";  ///< rocksdb | memory
+  std::string path = "/var/lib/kpool";
+};
+struct AdminConfig {
+  std::string socket = "ipc:///run/kpool/admin.sock";
+};
+struct EngineConfig {
+  bool deterministic = false;
+  std::uint64_t seed = 0;
+  std::vector<std::string> stages;  ///< empty: all in this process
+  std::string transport = "inproc"; ///< inproc | ipc:<directory> | tcp:<host>:<first port>
+};
+struct LogConfig {
+  std::string level = "info";  ///< trace | debug | info | warning | error
+};
+
+struct Config {
+  BaseConfig base;
+  EncoderConfig encoder;
+  RoutingOptions routing;      ///< routing.slots is the size of the pool
+  FragilityOptions eviction;
+  LoraConfig lora;
+  TrainConfig train;
+  CommitConfig commit;
+  GatewayConfig gateway;
+  StoreConfig store;
+  AdminConfig admin;
+  EngineConfig engine;
+  LogConfig log;
+};
+
+}  // namespace kpool

@@ -1,0 +1,52 @@
+// The K LoRA slots and the step that trains them. Owned by one training stage, used on its thread
+// alone. Only the slot that a sample was routed to changes; all others keep their bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/record.hpp"
+#include "core/result.hpp"
+
+namespace kpool {
+
+/// What one optimiser step measured.
+struct StepReport {
+  std::uint32_t slot = 0;
+  std::uint64_t step = 0;           ///< steps of this slot's generation, from 1
+  std::uint32_t tokens = 0;         ///< tokens whose loss counted
+  std::uint32_t records = 0;        ///< records that ended in this step
+  double loss = 0;                  ///< mean nats per token, before the update (prequential)
+  std::optional<double> gain;       ///< nats per token: loss without the adapter minus with it, before the update
+  std::optional<double> sharpness;  ///< nats: expected rise of the loss under one random sign step
+  std::vector<RefusedRecord> refused;  ///< not empty: the step was rolled back (Refusal::numeric)
+};
+
+/// Opens a slot for a new domain: A drawn anew from the seed, B and momentum zero.
+struct Birth {
+  std::uint32_t slot = 0;
+  std::uint64_t generation = 0;  ///< births of the pool so far, from 1; seeds A
+  bool evicts = false;           ///< the slot held another domain until now
+};
+
+class Learner {
+ public:
+  virtual ~Learner() = default;
+  virtual void open(const Birth& birth) = 0;
+  /// Adds a sample to the slot's packing buffer and runs the steps that become full.
+  virtual std::vector<StepReport> learn(std::uint32_t slot, Sample sample) = 0;
+  /// Trains what is left in the packing buffers, the step scaled by its share of a full one.
+  virtual std::vector<StepReport> flush() = 0;
+  /// Slots changed since the last call, in ascending order.
+  virtual std::vector<std::uint32_t> take_dirty() = 0;
+  /// The slot's durable state: A, B, momentum, counters (a safetensors blob; the same state gives
+  /// the same bytes).
+  virtual std::string save(std::uint32_t slot) const = 0;
+  /// Errors: bad_input (damaged blob), mismatch (other shapes).
+  virtual Status restore(std::uint32_t slot, std::string_view bytes) = 0;
+};
+
+}  // namespace kpool

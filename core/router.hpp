@@ -1,0 +1,62 @@
+// Routing: an online Gaussian mixture with a novelty gate decides which slot a record trains, when a
+// new slot is born, and which record waits for that decision (method.md 2(c)).
+// Owned by the routing stage, used on its thread alone. Text and tokens never come here: a record is
+// known by its ticket.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/learner.hpp"
+#include "core/result.hpp"
+
+namespace kpool {
+
+using Ticket = std::uint64_t;
+
+/// The caller's record `ticket` trains `slot`.
+struct Assignment {
+  Ticket ticket = 0;
+  std::uint32_t slot = 0;
+};
+
+/// In the order in which they take effect: a Birth stands before the assignments to its slot.
+using Decision = std::variant<Assignment, Birth>;
+
+struct RoutingOptions {
+  std::uint32_t slots = 5;
+  std::string covariance = "tied";  ///< tied | diagonal
+  double shrinkage = 0.1;           ///< share of (trace / width) I in the covariance
+  double false_alarm = 1e-3;        ///< alpha of the novelty gate
+  std::uint32_t batch_records = 8;  ///< records that are judged together
+  std::uint32_t novel_batches = 3;  ///< novel batches in a row that open a slot
+  std::uint32_t claim_batches = 4;  ///< batches for which a new slot claims what was novel to the others
+};
+
+class Router {
+ public:
+  virtual ~Router() = default;
+  /// Takes one record; returns what is decided now (for this record, for ones held back, or nothing).
+  /// x: (width) embedding.
+  virtual std::vector<Decision> route(Ticket ticket, std::span<const float> x) = 0;
+  /// A barrier: decides about every record that is still held back.
+  virtual std::vector<Decision> barrier() = 0;
+  /// The order in which slots would be evicted, most expendable first (from fragility). It holds
+  /// until the next call; a birth without a free slot takes the first.
+  virtual void set_eviction_order(std::vector<std::uint32_t> order) = 0;
+  /// Query time: the slot whose density is highest, or nothing where the record fits none.
+  virtual std::optional<std::uint32_t> classify(std::span<const float> x) const = 0;
+  virtual std::string save() const = 0;
+  /// Errors: bad_input (damaged), mismatch (other width or number of slots).
+  virtual Status restore(std::string_view bytes) = 0;
+};
+
+std::unique_ptr<Router> make_router(const RoutingOptions& options, std::size_t width);
+
+}  // namespace kpool

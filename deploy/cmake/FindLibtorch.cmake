@@ -1,0 +1,31 @@
+# Libtorch::cpu from an unpacked torch wheel (KPOOL_DEPS/torch), without the wheel's own package
+# config, which demands a CUDA toolkit even when only the CPU library is linked.
+# LIBTORCH_ROOT may name any other directory that has include/ and lib/ of a libtorch from 2.8 on.
+set(LIBTORCH_ROOT "${KPOOL_DEPS}/torch" CACHE PATH "Directory with libtorch's include/ and lib/")
+find_library(Libtorch_CPU torch_cpu PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(Libtorch_C10 c10 PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_path(Libtorch_INCLUDE ATen/ATen.h PATHS ${LIBTORCH_ROOT}/include NO_DEFAULT_PATH)
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(Libtorch
+  REQUIRED_VARS Libtorch_CPU Libtorch_C10 Libtorch_INCLUDE
+  REASON_FAILURE_MESSAGE "Run deploy/bootstrap.sh, which unpacks the pinned wheel into ${KPOOL_DEPS}.")
+
+if(Libtorch_FOUND AND NOT TARGET Libtorch::cpu)
+  # The wheel's include/ also holds other projects' headers (fmt, dnnl, ...) that would hide
+  # Debian's; only libtorch's own directories are let in.
+  set(own_headers ${CMAKE_BINARY_DIR}/libtorch)
+  file(MAKE_DIRECTORY ${own_headers})
+  foreach(part ATen c10 torch caffe2)
+    file(CREATE_LINK ${Libtorch_INCLUDE}/${part} ${own_headers}/${part} SYMBOLIC)
+  endforeach()
+  add_library(Libtorch::c10 SHARED IMPORTED)
+  set_target_properties(Libtorch::c10 PROPERTIES IMPORTED_LOCATION ${Libtorch_C10})
+  add_library(Libtorch::cpu SHARED IMPORTED)
+  # libtorch_cpu names two CUDA libraries that it finds beside itself at run time.
+  set_target_properties(Libtorch::cpu PROPERTIES
+    IMPORTED_LOCATION ${Libtorch_CPU}
+    INTERFACE_INCLUDE_DIRECTORIES ${own_headers}
+    INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined"
+    INTERFACE_LINK_LIBRARIES Libtorch::c10)
+endif()

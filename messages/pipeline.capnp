@@ -1,0 +1,54 @@
+@0xf13620b1bc40f775;
+# What the stages say to each other. Internal: both ends are of one version.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("kpool::schema::pipeline");
+
+struct Envelope {
+  union {
+    join @0 :Text;              # stage -> persistence: a stage has started, and asks for its state
+    restore @1 :Value;          # persistence -> stage: one value of the last commit
+    restored @2 :Restored;      # persistence -> stage: that was all of it
+    records @3 :List(Record);           # ingestion -> encoding
+    encoded @4 :List(EncodedRecord);    # encoding -> routing
+    routed @5 :Routed;          # routing -> training
+    birth @6 :Birth;            # routing -> training -> fragility
+    trained @7 :Trained;        # training -> fragility
+    refused @8 :List(Refused);  # any stage -> persistence
+    barrier @9 :Barrier;        # along the records, and from every stage to persistence
+    part @10 :Value;            # stage -> persistence: a value of the group that the next barrier ends
+    durable @11 :Durable;       # persistence -> stages
+    ranking @12 :Ranking;       # fragility -> routing
+    report @13 :Report;         # any stage -> serving
+    snapshot @14 :Snapshot;     # serving -> persistence
+    snapshotDone @15 :SnapshotDone;  # persistence -> serving
+    reset @16 :Text;            # persistence -> stages: leave, so that the whole pipeline restarts
+    end @17 :Void;              # along the records: the last frame
+  }
+}
+
+struct Origin { source @0 :UInt32; seq @1 :UInt64; }
+struct Record { origin @0 :Origin; promptBytes @1 :UInt32; text @2 :Text; }
+struct EncodedRecord {
+  origin @0 :Origin; promptTokens @1 :UInt32; tokens @2 :List(Int32); embedding @3 :List(Float32);
+}
+struct Sample { origin @0 :Origin; promptTokens @1 :UInt32; tokens @2 :List(Int32); }
+struct Routed { slot @0 :UInt32; samples @1 :List(Sample); }
+struct Birth { slot @0 :UInt32; generation @1 :UInt64; evicts @2 :Bool; }
+struct Trained {
+  slot @0 :UInt32; step @1 :UInt64; tokens @2 :UInt32; records @3 :UInt32; loss @4 :Float64;
+  gain @5 :Float64; hasGain @6 :Bool; sharpness @7 :Float64; hasSharpness @8 :Bool;
+}
+struct Refused { origin @0 :Origin; reason @1 :UInt8; }
+struct Barrier { group @0 :UInt64; stage @1 :Text; }
+struct Value { key @0 :Text; value @1 :Data; }
+struct Restored { group @0 :UInt64; run @1 :UInt64; }
+struct Durable { group @0 :UInt64; refused @1 :List(Refused); }
+struct SlotScore {
+  slot @0 :UInt32; generation @1 :UInt64; steps @2 :UInt64; tokens @3 :UInt64; loss @4 :Float64;
+  gain @5 :Float64; sharpness @6 :Float64; fragility @7 :Float64; value @8 :Float64; reason @9 :Text;
+}
+struct Ranking { group @0 :UInt64; slots @1 :List(SlotScore); }
+struct Report { stage @0 :Text; json @1 :Text; }
+struct Snapshot { id @0 :UInt64; directory @1 :Text; }
+struct SnapshotDone { id @0 :UInt64; error @1 :Text; }
