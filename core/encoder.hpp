@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/base.hpp"
 #include "core/record.hpp"
 #include "core/result.hpp"
 
@@ -23,5 +24,15 @@ class Encoder {
   /// Length of an embedding.
   virtual std::size_t width() const = 0;
 };
+
+struct EncoderOptions {
+  std::string kind = "base:4";      ///< base:L (mean-pooled hidden state after the base's layer L) | minilm
+  std::string path;                 ///< minilm: directory with model.safetensors and vocab.txt
+  std::uint32_t tokens_max = 512;   ///< only so many leading tokens are embedded; all of them are trained on
+  std::uint32_t threads = 1;        ///< of the calling thread's libtorch kernels
+};
+
+/// base: at least L layers of it; it also gives the tokens. Errors: bad_config, missing, bad_input.
+Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, std::shared_ptr<const Base> base);
 
 }  // namespace kpool

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/base.hpp"
 #include "core/record.hpp"
 #include "core/result.hpp"
 
@@ -48,5 +50,21 @@ class Learner {
   /// Errors: bad_input (damaged blob), mismatch (other shapes).
   virtual Status restore(std::uint32_t slot, std::string_view bytes) = 0;
 };
+
+struct LearnerOptions {
+  std::uint32_t slots = 5;
+  std::uint32_t rank = 8;
+  double alpha = 16;             ///< the adapter's output is scaled by alpha / rank
+  double learning_rate = 1e-3;   ///< of a full step: every weight moves by exactly so much
+  double momentum = 0.9;
+  double weight_decay = 0;       ///< decoupled
+  std::uint32_t tokens_per_step = 512;
+  std::uint32_t gain_every = 8;       ///< steps of a slot between two measurements of its gain (0: never)
+  std::uint32_t sharpness_every = 64; ///< and of its sharpness (0: never)
+  std::uint64_t seed = 0;
+  std::uint32_t threads = 0;     ///< of the calling thread's libtorch kernels; 0: one per core
+};
+
+std::unique_ptr<Learner> make_learner(const LearnerOptions& options, std::shared_ptr<const Base> base);
 
 }  // namespace kpool

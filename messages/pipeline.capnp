@@ -5,8 +5,9 @@ using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("kpool::schema::pipeline");
 
 struct Envelope {
+  run @18 :UInt64;  # the life of the pipeline that it belongs to; a frame of an earlier life is dropped
   union {
-    join @0 :Text;              # stage -> persistence: a stage has started, and asks for its state
+    join @0 :Join;              # stage -> persistence: a stage has started, and asks for its state
     restore @1 :Value;          # persistence -> stage: one value of the last commit
     restored @2 :Restored;      # persistence -> stage: that was all of it
     records @3 :List(Record);           # ingestion -> encoding
@@ -27,6 +28,7 @@ struct Envelope {
   }
 }
 
+struct Join { stage @0 :Text; instance @1 :UInt64; identity @2 :Text; }  # instance: random; identity: base and shape, where the stage knows it
 struct Origin { source @0 :UInt32; seq @1 :UInt64; }
 struct Record { origin @0 :Origin; promptBytes @1 :UInt32; text @2 :Text; }
 struct EncodedRecord {

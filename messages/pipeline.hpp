@@ -14,7 +14,11 @@
 
 namespace kpool::pipeline {
 
-struct Join { std::string stage; };
+struct Join {
+  std::string stage;
+  std::uint64_t instance = 0;  ///< random per start of the stage
+  std::string identity;        ///< what its state depends on (base fingerprint, shapes), or empty
+};
 struct Restore { std::string key, value; };
 struct Restored { std::uint64_t group = 0, run = 0; };
 struct Records { std::vector<Record> records; };
@@ -36,8 +40,10 @@ using Message = std::variant<Join, Restore, Restored, Records, EncodedRecords, R
                              Refused, Barrier, Part, Durable, Ranking, Report, Snapshot, SnapshotDone,
                              Reset, End>;
 
-Frame encode(const Message& message);
+/// run: the life of the pipeline that the frame belongs to (0: before it is known).
+Frame encode(const Message& message, std::uint64_t run);
+struct Decoded { std::uint64_t run = 0; Message message; };
 /// Errors: bad_input (truncated, hostile, or beyond a limit). Never throws.
-Result<Message> decode(const Frame& frame);
+Result<Decoded> decode(const Frame& frame);
 
 }  // namespace kpool::pipeline

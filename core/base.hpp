@@ -1,0 +1,43 @@
+// The frozen base model: weights, shape and tokenizer of one GGUF file. Immutable after loading, so
+// stages of one process share it (shared_ptr to const); each stage has its own scratch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/gguf.hpp"
+#include "core/result.hpp"
+
+namespace kpool {
+
+struct BaseShape {
+  std::string architecture;  ///< llama | qwen2
+  std::int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_width = 0, ffn = 0, vocabulary = 0, context = 0;
+  double rope_theta = 10000, rms_epsilon = 1e-5;
+};
+
+struct BaseOptions {
+  std::string path;
+  std::string precision = "auto";  ///< auto (bfloat16 where the CPU multiplies it in hardware) | float32 | bfloat16
+  std::int64_t layers = -1;        ///< load only the first so many (-1: all, and the head)
+};
+
+class Base {
+ public:
+  /// Errors: missing, bad_input (damaged, another architecture, a tensor absent or of a wrong shape).
+  static Result<std::shared_ptr<const Base>> load(const BaseOptions& options);
+  ~Base();
+  const BaseShape& shape() const;
+  const std::string& fingerprint() const;  ///< Gguf::fingerprint
+  const Gguf& file() const;
+  /// Inside core/ only (core/llama.hpp).
+  struct Weights;
+  const Weights& weights() const;
+
+ private:
+  Base();
+  std::unique_ptr<Weights> weights_;
+};
+
+}  // namespace kpool
