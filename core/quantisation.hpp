@@ -1,0 +1,21 @@
+// The block formats of GGML tensors and their expansion to float32. Pure functions; any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "core/gguf.hpp"
+
+namespace kpool {
+
+/// A row is a sequence of blocks, each of so many elements in so many bytes.
+struct BlockLayout {
+  std::int64_t elements = 1;
+  std::int64_t bytes = 0;
+};
+
+/// Nothing for a type that is not supported.
+std::optional<BlockLayout> block_layout(std::uint32_t type);
+
+}  // namespace kpool
