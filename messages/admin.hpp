@@ -9,6 +9,8 @@
 
 namespace kpool::admin {
 
+inline constexpr std::size_t frame_bytes_max = 16u << 20;
+
 struct StatusRequest {};
 struct StatusReport { std::string json; };
 struct SnapshotRequest { std::string directory; };

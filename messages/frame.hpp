@@ -24,8 +24,12 @@ class Frame {
   std::span<std::byte> bytes() { return {reinterpret_cast<std::byte*>(words_.get()), size_}; }
   std::span<const std::byte> bytes() const { return {reinterpret_cast<const std::byte*>(words_.get()), size_}; }
   bool empty() const { return size_ == 0; }
+  /// Keeps the first `bytes` and wipes the rest.
+  void truncate(std::size_t bytes);
 
  private:
+  void wipe() noexcept;
+
   std::unique_ptr<std::uint64_t[]> words_;
   std::size_t size_ = 0;
 };

@@ -10,7 +10,7 @@ struct Envelope {
   union {
     hello @0 :Hello;      # gateway -> daemon
     welcome @1 :Welcome;  # daemon -> gateway
-    data @2 :Data;        # gateway -> daemon
+    data @2 :Batch;       # gateway -> daemon
     flush @3 :Flush;      # gateway -> daemon
     ack @4 :Ack;          # daemon -> gateway
     refuse @5 :Refuse;    # daemon -> gateway
@@ -35,7 +35,7 @@ struct Welcome {
   refused @6 :List(Refused); # refusals above Hello.lastAcked
 }
 
-struct Data {
+struct Batch {             # not "Data", which would hide the built-in type
   epoch @0 :UInt64;
   firstSeq @1 :UInt64;          # the records are firstSeq, firstSeq + 1, ...
   records @2 :List(Record);

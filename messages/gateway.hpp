@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -15,6 +17,9 @@ namespace kpool::gateway {
 inline constexpr std::uint16_t protocol_version = 1;
 inline constexpr std::size_t data_bytes_max = 1u << 20;  ///< of one Data message, but for one long record
 inline constexpr std::size_t data_records_max = 1024;    ///< of one Data message
+inline constexpr std::size_t record_bytes_limit = 1u << 20;  ///< a daemon's record_bytes_max is at most this
+/// Of any frame of this protocol: a full Data message, one long record, and their pointers.
+inline constexpr std::size_t frame_bytes_max = data_bytes_max + record_bytes_limit + (1u << 16);
 
 struct RefusedSeq { std::uint64_t seq = 0; Refusal reason = Refusal::empty; };
 struct OutgoingRecord { std::string text; std::uint32_t prompt_bytes = 0; };
@@ -37,12 +42,20 @@ struct Ack {
 enum class RefuseReason : std::uint16_t {
   bad_frame, version, no_hello, stale_epoch, gap, credit, regression, starting, stopping, no_space
 };
-struct Refuse { RefuseReason reason = RefuseReason::bad_frame; std::string detail; std::uint64_t expected_seq = 0; bool final = false; };
+struct Refuse {
+  RefuseReason reason = RefuseReason::bad_frame;
+  std::string detail;              ///< one sentence
+  std::uint64_t expected_seq = 0;  ///< gap: what was expected
+  bool final = false;              ///< sending again will not help
+};
 struct Ping {};
 
 using Message = std::variant<Hello, Welcome, Data, Flush, Ack, Refuse, Ping>;
 
 Frame encode(const Message& message);
+/// A Data message out of records that lie elsewhere, without copying them first.
+struct RecordView { std::string_view text; std::uint32_t prompt_bytes = 0; };
+Frame encode_data(std::uint64_t epoch, std::uint64_t first_seq, std::span<const RecordView> records);
 /// Errors: bad_input with one sentence that names what is wrong. Never throws; costs at most time
 /// linear in the frame.
 Result<Message> decode(const Frame& frame);

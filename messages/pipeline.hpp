@@ -14,6 +14,9 @@
 
 namespace kpool::pipeline {
 
+/// Of one frame; the longest are the parts of a commit, each a whole slot.
+inline constexpr std::size_t frame_bytes_max = 256u << 20;
+
 struct Join {
   std::string stage;
   std::uint64_t instance = 0;  ///< random per start of the stage

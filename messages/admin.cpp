@@ -1,0 +1,45 @@
+#include "messages/admin.hpp"
+
+#include "messages/admin.capnp.h"
+#include "messages/envelope.hpp"
+
+namespace kpool::admin {
+namespace {
+
+using Envelope = schema::admin::Envelope;
+using envelope::string;
+using envelope::text;
+
+void write(Envelope::Builder out, const StatusRequest&) { out.setStatus(); }
+void write(Envelope::Builder out, const StatusReport& report) { out.setReport(text(report.json)); }
+void write(Envelope::Builder out, const SnapshotRequest& request) { out.setSnapshot(text(request.directory)); }
+void write(Envelope::Builder out, const SnapshotReply& reply) { out.setDone(text(reply.error)); }
+
+std::size_t words(const StatusRequest&) { return 0; }
+std::size_t words(const StatusReport& report) { return envelope::text_words(report.json.size()); }
+std::size_t words(const SnapshotRequest& request) { return envelope::text_words(request.directory.size()); }
+std::size_t words(const SnapshotReply& reply) { return envelope::text_words(reply.error.size()); }
+
+}  // namespace
+
+Frame encode(const Message& message) {
+  return std::visit([](const auto& value) {
+    envelope::FrameBuilder builder(capnp::sizeInWords<Envelope>() + words(value));
+    write(builder.initRoot<Envelope>(), value);
+    return builder.finish();
+  }, message);
+}
+
+Result<Message> decode(const Frame& frame) {
+  return envelope::read<Envelope, Message>(frame, frame_bytes_max, [](Envelope::Reader in) -> Result<Message> {
+    switch (in.which()) {
+      case Envelope::STATUS: return Message(StatusRequest{});
+      case Envelope::REPORT: return Message(StatusReport{string(in.getReport())});
+      case Envelope::SNAPSHOT: return Message(SnapshotRequest{string(in.getSnapshot())});
+      case Envelope::DONE: return Message(SnapshotReply{string(in.getDone())});
+    }
+    return envelope::damaged("its kind is unknown");
+  });
+}
+
+}  // namespace kpool::admin

@@ -1,0 +1,138 @@
+#include "messages/envelope.hpp"
+#include "messages/pipeline.capnp.h"
+#include "messages/pipeline.hpp"
+
+namespace kpool::pipeline {
+namespace {
+
+namespace schema = kpool::schema::pipeline;
+using envelope::string;
+
+Origin read(schema::Origin::Reader in) { return {in.getSource(), in.getSeq()}; }
+
+template <class T, class List>
+std::vector<T> read_numbers(List in) {
+  std::vector<T> values(in.size());
+  for (unsigned i = 0; i < values.size(); ++i) values[i] = in[i];
+  return values;
+}
+
+std::vector<RefusedRecord> read(capnp::List<schema::Refused>::Reader in) {
+  std::vector<RefusedRecord> refused;
+  refused.reserve(in.size());
+  for (auto item : in) refused.push_back({read(item.getOrigin()), static_cast<Refusal>(item.getReason())});
+  return refused;
+}
+
+Join read(schema::Join::Reader in) { return {string(in.getStage()), in.getInstance(), string(in.getIdentity())}; }
+
+Records read(capnp::List<schema::Record>::Reader in) {
+  Records message;
+  message.records.reserve(in.size());
+  for (auto record : in) {
+    message.records.push_back({read(record.getOrigin()), record.getPromptBytes(), string(record.getText())});
+  }
+  return message;
+}
+
+EncodedRecords read(capnp::List<schema::EncodedRecord>::Reader in) {
+  EncodedRecords message;
+  message.records.reserve(in.size());
+  for (auto record : in) {
+    message.records.push_back({read(record.getOrigin()), record.getPromptTokens(),
+                               read_numbers<std::int32_t>(record.getTokens()),
+                               read_numbers<float>(record.getEmbedding())});
+  }
+  return message;
+}
+
+Routed read(schema::Routed::Reader in) {
+  Routed routed{in.getSlot(), {}};
+  const auto samples = in.getSamples();
+  routed.samples.reserve(samples.size());
+  for (auto sample : samples) {
+    routed.samples.push_back({read(sample.getOrigin()), sample.getPromptTokens(),
+                              read_numbers<std::int32_t>(sample.getTokens())});
+  }
+  return routed;
+}
+
+Trained read(schema::Trained::Reader in) {
+  StepReport report;
+  report.slot = in.getSlot();
+  report.step = in.getStep();
+  report.tokens = in.getTokens();
+  report.records = in.getRecords();
+  report.loss = in.getLoss();
+  if (in.getHasGain()) report.gain = in.getGain();
+  if (in.getHasSharpness()) report.sharpness = in.getSharpness();
+  return {std::move(report)};
+}
+
+Ranking read(schema::Ranking::Reader in) {
+  Ranking ranking{in.getGroup(), {}};
+  const auto slots = in.getSlots();
+  ranking.slots.reserve(slots.size());
+  for (auto slot : slots) {
+    SlotScore score;
+    score.slot = slot.getSlot();
+    score.generation = slot.getGeneration();
+    score.steps = slot.getSteps();
+    score.tokens = slot.getTokens();
+    score.loss = slot.getLoss();
+    score.gain = slot.getGain();
+    score.sharpness = slot.getSharpness();
+    score.fragility = slot.getFragility();
+    score.value = slot.getValue();
+    score.reason = string(slot.getReason());
+    ranking.slots.push_back(std::move(score));
+  }
+  return ranking;
+}
+
+template <class Pair>
+Pair read_value(schema::Value::Reader in) { return {string(in.getKey()), string(in.getValue())}; }
+
+Restored read(schema::Restored::Reader in) { return {in.getGroup(), in.getRun()}; }
+Birth read(schema::Birth::Reader in) { return {in.getSlot(), in.getGeneration(), in.getEvicts()}; }
+Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getStage())}; }
+Durable read(schema::Durable::Reader in) { return {in.getGroup(), read(in.getRefused())}; }
+Report read(schema::Report::Reader in) { return {string(in.getStage()), string(in.getJson())}; }
+Snapshot read(schema::Snapshot::Reader in) { return {in.getId(), string(in.getDirectory())}; }
+SnapshotDone read(schema::SnapshotDone::Reader in) { return {in.getId(), string(in.getError())}; }
+
+Result<Message> read_message(schema::Envelope::Reader in) {
+  switch (in.which()) {
+    case schema::Envelope::JOIN: return Message(read(in.getJoin()));
+    case schema::Envelope::RESTORE: return Message(read_value<Restore>(in.getRestore()));
+    case schema::Envelope::RESTORED: return Message(read(in.getRestored()));
+    case schema::Envelope::RECORDS: return Message(read(in.getRecords()));
+    case schema::Envelope::ENCODED: return Message(read(in.getEncoded()));
+    case schema::Envelope::ROUTED: return Message(read(in.getRouted()));
+    case schema::Envelope::BIRTH: return Message(read(in.getBirth()));
+    case schema::Envelope::TRAINED: return Message(read(in.getTrained()));
+    case schema::Envelope::REFUSED: return Message(Refused{read(in.getRefused())});
+    case schema::Envelope::BARRIER: return Message(read(in.getBarrier()));
+    case schema::Envelope::PART: return Message(read_value<Part>(in.getPart()));
+    case schema::Envelope::DURABLE: return Message(read(in.getDurable()));
+    case schema::Envelope::RANKING: return Message(read(in.getRanking()));
+    case schema::Envelope::REPORT: return Message(read(in.getReport()));
+    case schema::Envelope::SNAPSHOT: return Message(read(in.getSnapshot()));
+    case schema::Envelope::SNAPSHOT_DONE: return Message(read(in.getSnapshotDone()));
+    case schema::Envelope::RESET: return Message(Reset{string(in.getReset())});
+    case schema::Envelope::END: return Message(End{});
+  }
+  return envelope::damaged("its kind is unknown");
+}
+
+}  // namespace
+
+Result<Decoded> decode(const Frame& frame) {
+  return envelope::read<schema::Envelope, Decoded>(frame, frame_bytes_max, [](auto in) -> Result<Decoded> {
+    auto message = read_message(in);
+    if (!message) return std::move(message.error());
+    return Decoded{in.getRun(), std::move(*message)};
+  });
+}
+
+}  // namespace kpool::pipeline
