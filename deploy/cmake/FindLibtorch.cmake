@@ -1,7 +1,9 @@
 # Libtorch::cpu from an unpacked torch wheel (KPOOL_DEPS/torch), without the wheel's own package
 # config, which demands a CUDA toolkit even when only the CPU library is linked.
 # LIBTORCH_ROOT may name any other directory that has include/ and lib/ of a libtorch from 2.8 on.
-set(LIBTORCH_ROOT "${KPOOL_DEPS}/torch" CACHE PATH "Directory with libtorch's include/ and lib/")
+if(NOT LIBTORCH_ROOT)
+  set(LIBTORCH_ROOT ${KPOOL_DEPS}/torch)
+endif()
 find_library(Libtorch_CPU torch_cpu PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 find_library(Libtorch_C10 c10 PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 find_path(Libtorch_INCLUDE ATen/ATen.h PATHS ${LIBTORCH_ROOT}/include NO_DEFAULT_PATH)
@@ -29,3 +31,12 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::cpu)
     INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined"
     INTERFACE_LINK_LIBRARIES Libtorch::c10)
 endif()
+
+# Installs libtorch and the two CUDA libraries that it names under `directory`, laid out as in the
+# wheels, because libtorch looks for them relative to itself.
+function(install_libtorch directory)
+  get_filename_component(libraries ${Libtorch_CPU} DIRECTORY)
+  install(FILES ${Libtorch_CPU} ${Libtorch_C10} ${libraries}/libgomp.so.1
+    DESTINATION ${directory}/torch/lib OPTIONAL)
+  install(DIRECTORY ${KPOOL_DEPS}/nvidia/cu13/lib DESTINATION ${directory}/nvidia/cu13 OPTIONAL)
+endfunction()
