@@ -1,0 +1,148 @@
+#include <algorithm>
+#include <charconv>
+
+#include "config/schema.hpp"
+
+namespace kpool {
+namespace {
+
+constexpr double kib = 1024, mib = 1024 * kib, gib = 1024 * mib;
+
+bool is_whole_number(std::string_view text, long min, long max) {
+  long value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && stop == text.data() + text.size() && value >= min && value <= max;
+}
+
+bool is_host_and_port(std::string_view text, bool wildcard_port) {
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const auto port = text.substr(colon + 1);
+  return is_whole_number(port, 1, 65535) || (wildcard_port && port == "*");
+}
+
+std::string encoder_kind(const std::string& text) {
+  if (text == "minilm" || (text.starts_with("base:") && is_whole_number(std::string_view(text).substr(5), 0, 1024))) {
+    return {};
+  }
+  return "must be base:L (L a layer, as in base:4) or minilm, not \"" + text + "\"";
+}
+
+std::string socket_path(const std::string& text) {
+  // A Unix socket's path, with its end, has 108 bytes.
+  if (text.starts_with("ipc://") && text.size() > 6 && text.size() <= 6 + 107) return {};
+  return "must be ipc:// and a path of at most 107 bytes, not \"" + text + "\"";
+}
+
+std::string listen_endpoint(const std::string& text) {
+  if (text.starts_with("tcp://") && is_host_and_port(std::string_view(text).substr(6), true)) return {};
+  if (text.starts_with("ipc://") && socket_path(text).empty()) return {};
+  return "must be tcp://HOST:PORT or ipc://PATH, not \"" + text + "\"";
+}
+
+std::string transport(const std::string& text) {
+  const std::string_view view = text;
+  if (text == "inproc") return {};
+  if (text.starts_with("ipc:/") && !text.starts_with("ipc://")) return {};
+  if (text.starts_with("tcp:") && !text.starts_with("tcp:/") && is_host_and_port(view.substr(4), false)) return {};
+  return "must be inproc, ipc:DIRECTORY (an absolute path) or tcp:HOST:FIRST_PORT, not \"" + text + "\"";
+}
+
+template <auto Section, auto Key>
+constexpr auto at = [](Config& config) { return &((config.*Section).*Key); };
+
+std::vector<ConfigKey> table() {
+  using C = Config;
+  return {
+      {"base.path", +at<&C::base, &BaseConfig::path>, 0, 0, {}, nullptr, "GGUF file of the frozen base model"},
+      {"base.precision", +at<&C::base, &BaseConfig::precision>, 0, 0, {"auto", "float32", "bfloat16"}, nullptr,
+       "of the frozen weights in memory; auto: bfloat16 where the processor multiplies it in hardware"},
+
+      {"encoder.kind", +at<&C::encoder, &EncoderConfig::kind>, 0, 0, {}, encoder_kind,
+       "`base:L`: mean-pooled hidden state after the base model's layer L; `minilm`: a model of its own"},
+      {"encoder.path", +at<&C::encoder, &EncoderConfig::path>, 0, 0, {}, nullptr,
+       "minilm: directory with model.safetensors and vocab.txt"},
+      {"encoder.tokens_max", +at<&C::encoder, &EncoderConfig::tokens_max>, 1, 8192, {}, nullptr,
+       "leading tokens of a record that are embedded; all of them are trained on"},
+
+      {"routing.slots", +at<&C::routing, &RoutingOptions::slots>, 1, 1024, {}, nullptr,
+       "K, the size of the pool: adapters that live at once"},
+      {"routing.covariance", +at<&C::routing, &RoutingOptions::covariance>, 0, 0, {"tied", "diagonal"}, nullptr,
+       "of the mixture's Gaussians"},
+      {"routing.shrinkage", +at<&C::routing, &RoutingOptions::shrinkage>, 0, 1, {}, nullptr,
+       "share of a multiple of the identity in the covariance"},
+      {"routing.false_alarm", +at<&C::routing, &RoutingOptions::false_alarm>, 1e-12, 0.5, {}, nullptr,
+       "chance that the novelty gate takes a batch of a known domain for a new one"},
+      {"routing.batch_records", +at<&C::routing, &RoutingOptions::batch_records>, 1, 65536, {}, nullptr,
+       "records that are judged together"},
+      {"routing.novel_batches", +at<&C::routing, &RoutingOptions::novel_batches>, 1, 1024, {}, nullptr,
+       "novel batches in a row that open a slot"},
+      {"routing.claim_batches", +at<&C::routing, &RoutingOptions::claim_batches>, 0, 1024, {}, nullptr,
+       "batches for which a new slot claims what is novel to the others"},
+
+      {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0, {"count", "lru", "score"}, nullptr,
+       "which slot goes when all are taken: the least used, the longest unused, or the lowest retention value"},
+      {"eviction.half_life_batches", +at<&C::eviction, &FragilityOptions::half_life_batches>, 1, 1e9, {}, nullptr,
+       "batches after which a slot's recurrence counts half"},
+
+      {"lora.rank", +at<&C::lora, &LoraConfig::rank>, 1, 256, {}, nullptr, "rank of every adapter"},
+      {"lora.alpha", +at<&C::lora, &LoraConfig::alpha>, 1e-3, 4096, {}, nullptr,
+       "an adapter's output is scaled by alpha / rank"},
+
+      {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
+       "of a full Signum step: every weight moves by exactly so much"},
+      {"train.momentum", +at<&C::train, &TrainConfig::momentum>, 0, 0.9999, {}, nullptr, "of Signum"},
+      {"train.weight_decay", +at<&C::train, &TrainConfig::weight_decay>, 0, 1, {}, nullptr, "decoupled"},
+      {"train.tokens_per_step", +at<&C::train, &TrainConfig::tokens_per_step>, 8, 65536, {}, nullptr,
+       "tokens in a full batch of one slot"},
+      {"train.threads", +at<&C::train, &TrainConfig::threads>, 0, 1024, {}, nullptr,
+       "of the training stage's kernels; 0: one per core"},
+
+      {"commit.bytes", +at<&C::commit, &CommitConfig::bytes>, 1, gib, {}, nullptr,
+       "text bytes in a commit group (about four per token)"},
+      {"commit.records_max", +at<&C::commit, &CommitConfig::records_max>, 1, 1e6, {}, nullptr,
+       "or as many records"},
+      {"commit.max_wait_ms", +at<&C::commit, &CommitConfig::max_wait_ms>, 1, 3.6e6, {}, nullptr,
+       "or so many milliseconds after the group's first record"},
+
+      {"gateway.listen", +at<&C::gateway, &GatewayConfig::listen>, 0, 0, {}, listen_endpoint,
+       "where gateways connect, under CURVE"},
+      {"gateway.secret_key_file", +at<&C::gateway, &GatewayConfig::secret_key_file>, 0, 0, {}, nullptr,
+       "the daemon's key pair (`kpoolctl keys new`), mode 0600"},
+      {"gateway.authorized_keys_file", +at<&C::gateway, &GatewayConfig::authorized_keys_file>, 0, 0, {}, nullptr,
+       "lines `name public-key` of the gateways that may connect"},
+      {"gateway.credit_bytes", +at<&C::gateway, &GatewayConfig::credit_bytes>, 4 * kib, 64 * gib, {}, nullptr,
+       "unacknowledged text of all gateways together; at least 4 x commit.bytes and 2 x record_bytes_max"},
+      {"gateway.record_bytes_max", +at<&C::gateway, &GatewayConfig::record_bytes_max>, 16, mib, {}, nullptr,
+       "a longer record is refused"},
+
+      {"store.kind", +at<&C::store, &StoreConfig::kind>, 0, 0, {"rocksdb", "memory"}, nullptr,
+       "memory: nothing outlives the process"},
+      {"store.path", +at<&C::store, &StoreConfig::path>, 0, 0, {}, nullptr, "directory of the store"},
+
+      {"admin.socket", +at<&C::admin, &AdminConfig::socket>, 0, 0, {}, socket_path,
+       "where kpoolctl asks; who may open it may administer"},
+
+      {"engine.deterministic", +at<&C::engine, &EngineConfig::deterministic>, 0, 0, {}, nullptr,
+       "the same stream gives the same bytes, whatever interrupts it; slower"},
+      {"engine.seed", +at<&C::engine, &EngineConfig::seed>, 0, 9007199254740992.0, {}, nullptr,
+       "of everything random"},
+      {"engine.stages", +at<&C::engine, &EngineConfig::stages>, 0, 0,
+       {"ingestion", "encoding", "routing", "training", "fragility", "persistence", "serving"}, nullptr,
+       "stages that this process runs; empty: all"},
+      {"engine.transport", +at<&C::engine, &EngineConfig::transport>, 0, 0, {}, transport,
+       "between the stages: `inproc`, `ipc:DIRECTORY`, or `tcp:HOST:FIRST_PORT`"},
+
+      {"log.level", +at<&C::log, &LogConfig::level>, 0, 0, {"trace", "debug", "info", "warning", "error"}, nullptr,
+       "the least severe message that is logged"},
+  };
+}
+
+}  // namespace
+
+const std::vector<ConfigKey>& config_keys() {
+  static const std::vector<ConfigKey> keys = table();
+  return keys;
+}
+
+}  // namespace kpool
