@@ -46,7 +46,8 @@ class Functions(unittest.TestCase):
         self.assertIn("line 1 has 70", functions.check("core/a.cpp", function_of(70), 70)[0])
 
     def test_sees_it_inside_a_class_of_a_namespace(self):
-        text = "namespace a {\nclass B : public C {\n public:\n  B() : c_{1}, d_(2) {\n" + "    f();\n" * 80 + "  }\n};\n}\n"
+        text = "namespace a {\nclass B : public C {\n public:\n  B() : c_{1}, d_(2) {\n"
+        text += "    f();\n" * 80 + "  }\n};\n}\n"
         self.assertEqual(functions.cpp_functions(text), [(4, 85)])
 
     def test_sees_a_test_case_and_an_operator(self):
