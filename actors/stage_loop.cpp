@@ -1,0 +1,181 @@
+#include "actors/stage_loop.hpp"
+
+#include <algorithm>
+#include <random>
+
+#include <spdlog/spdlog.h>
+
+namespace kpool {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto pass_budget = 2ms;
+constexpr auto join_every = 500ms;
+constexpr auto report_every = 500ms;
+
+std::uint64_t random_instance() {
+  std::random_device device;
+  return (std::uint64_t{device()} << 32) | device() | 1;
+}
+
+/// Messages that do not belong to one life of the pipeline.
+bool of_any_run(const pipeline::Message& message) {
+  return std::holds_alternative<pipeline::Join>(message) || std::holds_alternative<pipeline::Report>(message) ||
+         std::holds_alternative<pipeline::Snapshot>(message) || std::holds_alternative<pipeline::SnapshotDone>(message);
+}
+
+}  // namespace
+
+StageLoop::StageLoop(std::unique_ptr<Stage> stage, Links links, std::vector<std::unique_ptr<Door>> doors)
+    : stage_(std::move(stage)), links_(std::move(links)), doors_(std::move(doors)), instance_(random_instance()) {}
+
+Status StageLoop::open() {
+  if (auto opened = stage_->open(); !opened) return opened;
+  // Persistence holds the state and serving has none: neither asks for any.
+  if (id() == StageId::persistence || id() == StageId::serving) {
+    run_ = instance_;
+    return stage_->start(0, *this);
+  }
+  return Done{};
+}
+
+void StageLoop::send(StageId to, pipeline::Message message) {
+  auto& queue = waiting_[to];
+  // What operators see is a state, not a history: an unread report is replaced.
+  if (std::holds_alternative<pipeline::Report>(message) && !queue.empty()) return;
+  queue.push_back(pipeline::encode(message, run_));
+  flush();
+}
+
+void StageLoop::flush() {
+  for (auto& [to, queue] : waiting_) {
+    auto output = links_.outputs.find(to);
+    KPOOL_ASSERT(output != links_.outputs.end());
+    while (!queue.empty()) {
+      if ((output->second.get(zmq::sockopt::events) & ZMQ_POLLOUT) == 0) break;  // full
+      const bool sent = send_now(output->second, to_message(std::move(queue.front())));
+      KPOOL_ASSERT(sent);  // this thread alone writes here, so what could be written still can
+      queue.pop_front();
+    }
+  }
+}
+
+bool StageLoop::output_waits() const {
+  return std::any_of(waiting_.begin(), waiting_.end(),
+                     [](const auto& entry) { return entry.first != StageId::serving && !entry.second.empty(); });
+}
+
+bool StageLoop::open_to_records() const {
+  return running() && !output_waits() && !stage_->has_work() && stage_->accepts_records();
+}
+
+std::vector<zmq::pollitem_t> StageLoop::poll_items(int wake_fd) {
+  std::vector<zmq::pollitem_t> items{{nullptr, wake_fd, ZMQ_POLLIN, 0}};
+  if (links_.control) items.push_back({links_.control.handle(), 0, ZMQ_POLLIN, 0});
+  if (links_.records && open_to_records()) items.push_back({links_.records.handle(), 0, ZMQ_POLLIN, 0});
+  for (auto& door : doors_) items.push_back({door->socket().handle(), 0, ZMQ_POLLIN, 0});
+  for (auto& [to, queue] : waiting_)
+    if (!queue.empty() && to != StageId::serving)
+      items.push_back({links_.outputs.at(to).handle(), 0, ZMQ_POLLOUT, 0});
+  return items;
+}
+
+long StageLoop::wait_ms(Clock::time_point now) const {
+  if (running() && stage_->has_work() && !output_waits()) return 0;
+  Clock::time_point next = running() ? next_report_ : next_join_;
+  if (auto deadline = stage_->deadline(); running() && deadline) next = std::min(next, *deadline);
+  if (next <= now) return 0;
+  return std::chrono::ceil<std::chrono::milliseconds>(next - now).count();
+}
+
+Status StageLoop::pass(int wake_fd) {
+  auto items = poll_items(wake_fd);
+  zmq::poll(items, std::chrono::milliseconds(wait_ms(Clock::now())));
+  flush();
+  const auto until = Clock::now() + pass_budget;
+  if (links_.control)
+    if (auto done = receive(links_.control, until, false); !done) return done;
+  for (auto& door : doors_)
+    if (auto done = door->on_readable(until, *this); !done) return done;
+  if (links_.records)
+    if (auto done = receive(links_.records, until, true); !done) return done;
+  while (running() && stage_->has_work() && !output_waits()) {
+    if (auto done = stage_->work(*this); !done) return done;
+    if (Clock::now() >= until) break;
+  }
+  return tick(Clock::now());
+}
+
+Status StageLoop::receive(zmq::socket_t& socket, Clock::time_point until, bool records) {
+  zmq::message_t message;
+  while ((!records || open_to_records()) && Clock::now() < until && receive_now(socket, message)) {
+    auto decoded = pipeline::decode(Frame::copy({message.data<std::byte>(), message.size()}));
+    wipe(message);
+    if (!decoded) {  // both ends are of one version: a broken frame is dropped and told, not fatal
+      spdlog::error("{}: a frame between stages was dropped: {}", name(id()), decoded.error().message);
+      continue;
+    }
+    if (auto done = dispatch(*std::move(decoded)); !done) return done;
+  }
+  return Done{};
+}
+
+Status StageLoop::dispatch(pipeline::Decoded decoded) {
+  pipeline::Message& message = decoded.message;
+  const bool collects = id() == StageId::persistence || id() == StageId::serving;
+  if (!running() && !collects) {
+    if (std::holds_alternative<pipeline::Restore>(message) || std::holds_alternative<pipeline::Restored>(message)) {
+      auto done = join(message);
+      if (done && std::holds_alternative<pipeline::Restored>(message)) {
+        run_ = decoded.run;
+        done = stage_->start(std::get<pipeline::Restored>(message).group, *this);
+      }
+      return done;
+    }
+    return Done{};
+  }
+  if (decoded.run != run_ && !of_any_run(message)) {
+    // A stage of an earlier life is still at work: it must start anew.
+    auto* barrier = std::get_if<pipeline::Barrier>(&message);
+    if (id() == StageId::persistence && barrier)
+      if (auto stage = stage_named(barrier->stage); stage && links_.outputs.contains(*stage)) {
+        waiting_[*stage].push_back(pipeline::encode(pipeline::Reset{"the store was opened anew"}, decoded.run));
+        flush();
+      }
+    return Done{};
+  }
+  if (auto* reset = std::get_if<pipeline::Reset>(&message))
+    return Error{Fault::again, std::string(name(id())) + " starts anew: " + reset->why};
+  if (std::holds_alternative<pipeline::Restore>(message) || std::holds_alternative<pipeline::Restored>(message))
+    return Done{};  // the second answer to a repeated join
+  return stage_->on_message(std::move(message), *this);
+}
+
+Status StageLoop::join(pipeline::Message& message) {
+  if (auto* value = std::get_if<pipeline::Restore>(&message))
+    return stage_->restore(value->key, std::move(value->value));
+  return Done{};
+}
+
+Status StageLoop::tick(Clock::time_point now) {
+  if (!running()) {
+    if (now < next_join_) return Done{};
+    next_join_ = now + join_every;
+    send(StageId::persistence, pipeline::Join{name(id()), instance_, stage_->identity()});
+    return Done{};
+  }
+  if (auto deadline = stage_->deadline(); deadline && *deadline <= now)
+    if (auto done = stage_->on_deadline(now, *this); !done) return done;
+  if (now < next_report_) return Done{};
+  next_report_ = now + report_every;
+  if (id() == StageId::serving) return Done{};
+  if (std::string report = stage_->report(); report != last_report_) {
+    last_report_ = report;
+    send(StageId::serving, pipeline::Report{name(id()), std::move(report)});
+  }
+  return Done{};
+}
+
+}  // namespace kpool

@@ -1,0 +1,56 @@
+// The one shell around a stage: joins the pipeline, then polls {wake-up, control, records, doors,
+// outputs}, decodes what comes, encodes what goes. Owned by one actor, runs on its thread alone.
+// Back-pressure is not reading: while output waits or the stage has work in hand, records stay in
+// their socket, whose bound presses back on the stage before.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "actors/door.hpp"
+#include "actors/links.hpp"
+#include "actors/stage.hpp"
+
+namespace kpool {
+
+class StageLoop : public Outbox {
+ public:
+  StageLoop(std::unique_ptr<Stage> stage, Links links, std::vector<std::unique_ptr<Door>> doors);
+
+  /// Loads the stage. Errors: the stage's own.
+  Status open();
+  /// One pass: waits until something is to be done (or wake_fd is readable), then does some of it,
+  /// for a few milliseconds at most unless one piece of work takes longer.
+  Status pass(int wake_fd);
+  void drain() { stage_->drain(*this); }
+  bool drained() const { return stage_->drained(); }
+  /// True once the stage has its state and takes part.
+  bool running() const { return run_ != 0; }
+  StageId id() const { return stage_->id(); }
+
+  void send(StageId to, pipeline::Message message) override;
+
+ private:
+  Status receive(zmq::socket_t& socket, Clock::time_point until, bool records);
+  Status dispatch(pipeline::Decoded decoded);
+  Status join(pipeline::Message& message);
+  Status tick(Clock::time_point now);
+  bool open_to_records() const;
+  bool output_waits() const;
+  void flush();
+  long wait_ms(Clock::time_point now) const;
+  std::vector<zmq::pollitem_t> poll_items(int wake_fd);
+
+  std::unique_ptr<Stage> stage_;
+  Links links_;
+  std::vector<std::unique_ptr<Door>> doors_;
+  std::map<StageId, std::deque<Frame>> waiting_;  ///< bounded by what one message makes a stage say
+  std::uint64_t run_ = 0;                         ///< 0: not yet restored
+  const std::uint64_t instance_;
+  Clock::time_point next_join_{}, next_report_{};
+  std::string last_report_;
+};
+
+}  // namespace kpool
