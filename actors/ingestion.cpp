@@ -97,7 +97,7 @@ Status Ingestion::work(Outbox& out) {
 
 void Ingestion::release(Outbox& out) {
   pipeline::Records frame;
-  pipeline::Refused refused;
+  pipeline::Refused refused{group_ + 1, {}};
   std::size_t bytes = 0;
   while (!accepted_.empty() && frame.records.size() < frame_records_max && bytes < frame_bytes_max && !group_is_full()) {
     Accepted& next = accepted_.front();
@@ -127,12 +127,12 @@ void Ingestion::release(Outbox& out) {
 void Ingestion::barrier(Outbox& out) {
   open_.number = ++group_;
   for (Index dropped : sources_.take_dropped())
-    out.send(StageId::persistence, pipeline::Part{"source/" + std::to_string(dropped), ""});
+    out.send(StageId::persistence, pipeline::Part{group_, "source/" + std::to_string(dropped), ""});
   for (std::uint64_t settled : sources_.take_settled_groups())
-    out.send(StageId::persistence, pipeline::Part{"refusals/" + std::to_string(settled), ""});
+    out.send(StageId::persistence, pipeline::Part{group_, "refusals/" + std::to_string(settled), ""});
   for (auto& [index, source] : sources_.all())
     if (std::exchange(source.changed, false))
-      out.send(StageId::persistence, pipeline::Part{"source/" + std::to_string(index), SourceTable::save(source)});
+      out.send(StageId::persistence, pipeline::Part{group_, "source/" + std::to_string(index), SourceTable::save(source)});
   const pipeline::Barrier barrier{group_, name(id())};
   out.send(StageId::persistence, barrier);
   out.send(StageId::encoding, barrier);

@@ -11,6 +11,7 @@ const char* describe(Refusal reason) {
     case Refusal::numeric: return "training on the record gave a loss or gradient that is not finite";
     case Refusal::poison: return "the record was in flight at three crashes";
     case Refusal::bad_prompt: return "the prompt does not end on a character of the text";
+    case Refusal::internal: return "the daemon failed on the record; its log says how";
   }
   return "unknown reason";
 }

@@ -46,6 +46,7 @@ enum class Refusal : std::uint8_t {
   numeric = 5,    ///< the batch that held it gave a non-finite loss or gradient and was rolled back
   poison = 6,     ///< it was in flight at three crashes
   bad_prompt = 7, ///< prompt_bytes is beyond the text or inside a character
+  internal = 8,   ///< a library failed on it
 };
 const char* describe(Refusal reason);
 

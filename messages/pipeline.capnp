@@ -15,10 +15,10 @@ struct Envelope {
     routed @5 :Routed;          # routing -> training
     birth @6 :Birth;            # routing -> training -> fragility
     trained @7 :Trained;        # training -> fragility
-    refused @8 :List(Refused);  # any stage -> persistence
+    refused @8 :Refusals;   # any stage -> persistence
     barrier @9 :Barrier;        # along the records, and from every stage to persistence
-    part @10 :Value;            # stage -> persistence: a value of the group that the next barrier ends
-    durable @11 :Durable;       # persistence -> stages
+    part @10 :Value;            # stage -> persistence: a value of a group
+    durable @11 :Refusals;      # persistence -> stages
     ranking @12 :Ranking;       # fragility -> routing
     report @13 :Report;         # any stage -> serving
     snapshot @14 :Snapshot;     # serving -> persistence
@@ -43,9 +43,9 @@ struct Trained {
 }
 struct Refused { origin @0 :Origin; reason @1 :UInt8; }
 struct Barrier { group @0 :UInt64; stage @1 :Text; }
-struct Value { key @0 :Text; value @1 :Data; }
+struct Value { key @0 :Text; value @1 :Data; group @2 :UInt64; }
 struct Restored { group @0 :UInt64; run @1 :UInt64; }
-struct Durable { group @0 :UInt64; refused @1 :List(Refused); }
+struct Refusals { group @0 :UInt64; refused @1 :List(Refused); }
 struct SlotScore {
   slot @0 :UInt32; generation @1 :UInt64; steps @2 :UInt64; tokens @3 :UInt64; loss @4 :Float64;
   gain @5 :Float64; sharpness @6 :Float64; fragility @7 :Float64; value @8 :Float64; reason @9 :Text;

@@ -28,9 +28,9 @@ struct Records { std::vector<Record> records; };
 struct EncodedRecords { std::vector<EncodedRecord> records; };
 struct Routed { std::uint32_t slot = 0; std::vector<Sample> samples; };
 struct Trained { StepReport report; };  ///< without its refusals, which go to persistence
-struct Refused { std::vector<RefusedRecord> records; };
+struct Refused { std::uint64_t group = 0; std::vector<RefusedRecord> records; };
 struct Barrier { std::uint64_t group = 0; std::string stage; };
-struct Part { std::string key, value; };  ///< an empty value deletes the key
+struct Part { std::uint64_t group = 0; std::string key, value; };  ///< an empty value deletes the key
 struct Durable { std::uint64_t group = 0; std::vector<RefusedRecord> refused; };
 struct Ranking { std::uint64_t group = 0; std::vector<SlotScore> slots; };
 struct Report { std::string stage, json; };

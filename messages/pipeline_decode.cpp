@@ -90,13 +90,16 @@ Ranking read(schema::Ranking::Reader in) {
   return ranking;
 }
 
-template <class Pair>
-Pair read_value(schema::Value::Reader in) { return {string(in.getKey()), string(in.getValue())}; }
+Restore read_restore(schema::Value::Reader in) { return {string(in.getKey()), string(in.getValue())}; }
+Part read_part(schema::Value::Reader in) { return {in.getGroup(), string(in.getKey()), string(in.getValue())}; }
+
+template <class Refusals>
+Refusals read_refusals(schema::Refusals::Reader in) { return {in.getGroup(), read(in.getRefused())}; }
 
 Restored read(schema::Restored::Reader in) { return {in.getGroup(), in.getRun()}; }
 Birth read(schema::Birth::Reader in) { return {in.getSlot(), in.getGeneration(), in.getEvicts()}; }
 Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getStage())}; }
-Durable read(schema::Durable::Reader in) { return {in.getGroup(), read(in.getRefused())}; }
+
 Report read(schema::Report::Reader in) { return {string(in.getStage()), string(in.getJson())}; }
 Snapshot read(schema::Snapshot::Reader in) { return {in.getId(), string(in.getDirectory())}; }
 SnapshotDone read(schema::SnapshotDone::Reader in) { return {in.getId(), string(in.getError())}; }
@@ -104,17 +107,17 @@ SnapshotDone read(schema::SnapshotDone::Reader in) { return {in.getId(), string(
 Result<Message> read_message(schema::Envelope::Reader in) {
   switch (in.which()) {
     case schema::Envelope::JOIN: return Message(read(in.getJoin()));
-    case schema::Envelope::RESTORE: return Message(read_value<Restore>(in.getRestore()));
+    case schema::Envelope::RESTORE: return Message(read_restore(in.getRestore()));
     case schema::Envelope::RESTORED: return Message(read(in.getRestored()));
     case schema::Envelope::RECORDS: return Message(read(in.getRecords()));
     case schema::Envelope::ENCODED: return Message(read(in.getEncoded()));
     case schema::Envelope::ROUTED: return Message(read(in.getRouted()));
     case schema::Envelope::BIRTH: return Message(read(in.getBirth()));
     case schema::Envelope::TRAINED: return Message(read(in.getTrained()));
-    case schema::Envelope::REFUSED: return Message(Refused{read(in.getRefused())});
+    case schema::Envelope::REFUSED: return Message(read_refusals<Refused>(in.getRefused()));
     case schema::Envelope::BARRIER: return Message(read(in.getBarrier()));
-    case schema::Envelope::PART: return Message(read_value<Part>(in.getPart()));
-    case schema::Envelope::DURABLE: return Message(read(in.getDurable()));
+    case schema::Envelope::PART: return Message(read_part(in.getPart()));
+    case schema::Envelope::DURABLE: return Message(read_refusals<Durable>(in.getDurable()));
     case schema::Envelope::RANKING: return Message(read(in.getRanking()));
     case schema::Envelope::REPORT: return Message(read(in.getReport()));
     case schema::Envelope::SNAPSHOT: return Message(read(in.getSnapshot()));

@@ -48,9 +48,9 @@ std::size_t words(const Routed& routed) {
 std::size_t words(const Birth&) { return size<schema::Birth>; }
 std::size_t words(const Trained&) { return size<schema::Trained>; }
 std::size_t refused_words(std::size_t n) { return list_words<schema::Refused>(n) + n * size<schema::Origin>; }
-std::size_t words(const Refused& refused) { return refused_words(refused.records.size()); }
+std::size_t words(const Refused& refused) { return size<schema::Refusals> + refused_words(refused.records.size()); }
 std::size_t words(const Barrier& barrier) { return size<schema::Barrier> + text_words(barrier.stage.size()); }
-std::size_t words(const Durable& durable) { return size<schema::Durable> + refused_words(durable.refused.size()); }
+std::size_t words(const Durable& durable) { return size<schema::Refusals> + refused_words(durable.refused.size()); }
 std::size_t words(const Ranking& ranking) {
   std::size_t sum = size<schema::Ranking> + list_words<schema::SlotScore>(ranking.slots.size());
   for (const auto& slot : ranking.slots) sum += text_words(slot.reason.size());
@@ -94,7 +94,11 @@ void write(Out envelope, const Join& join) {
 }
 
 void write(Out envelope, const Restore& restore) { write(envelope.initRestore(), restore.key, restore.value); }
-void write(Out envelope, const Part& part) { write(envelope.initPart(), part.key, part.value); }
+void write(Out envelope, const Part& part) {
+  auto out = envelope.initPart();
+  out.setGroup(part.group);
+  write(out, part.key, part.value);
+}
 
 void write(Out envelope, const Restored& restored) {
   auto out = envelope.initRestored();
@@ -157,7 +161,9 @@ void write(Out envelope, const Trained& trained) {
 }
 
 void write(Out envelope, const Refused& refused) {
-  write(envelope.initRefused(refused.records.size()), refused.records);
+  auto out = envelope.initRefused();
+  out.setGroup(refused.group);
+  write(out.initRefused(refused.records.size()), refused.records);
 }
 
 void write(Out envelope, const Barrier& barrier) {

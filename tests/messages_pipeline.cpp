@@ -80,12 +80,12 @@ TEST_CASE("births, steps and rankings survive a round trip") {
 }
 
 TEST_CASE("refusals and the commit survive a round trip") {
-  const auto refused = through(pl::Refused{{{{1, 2}, Refusal::numeric}, {{3, 4}, Refusal::no_tokens}}});
+  const auto refused = through(pl::Refused{8, {{{1, 2}, Refusal::numeric}, {{3, 4}, Refusal::no_tokens}}});
   REQUIRE(refused.records.size() == 2);
   CHECK((refused.records[1].origin == Origin{3, 4} && refused.records[1].reason == Refusal::no_tokens));
   const auto barrier = through(pl::Barrier{5, "routing"});
   CHECK((barrier.group == 5 && barrier.stage == "routing"));
-  const auto part = through(pl::Part{"slot/3", std::string(1 << 20, 'w')});
+  const auto part = through(pl::Part{9, "slot/3", std::string(1 << 20, 'w')});
   CHECK((part.key == "slot/3" && part.value == std::string(1 << 20, 'w')));
   const auto durable = through(pl::Durable{8, {{{1, 9}, Refusal::poison}}});
   CHECK((durable.group == 8 && durable.refused.size() == 1 && durable.refused[0].reason == Refusal::poison));
@@ -113,7 +113,7 @@ TEST_CASE("hostile pipeline frames are refused, not obeyed") {
   const pl::EncodedRecords encoded{{{{1, 2}, 3, {1, 2, 3}, {0.5f}}, {{1, 3}, 0, {4}, {1.f}}}};
   CHECK(test::torment(pl::encode(encoded, 1), pl::decode) > 100);
   CHECK(test::torment(pl::encode(pl::Ranking{6, {{1, 2, 3, 4, 5, 6, 7, 0.5, 9, "reason"}}}, 1), pl::decode) > 100);
-  CHECK(test::torment(pl::encode(pl::Part{"slot/1", binary}, 1), pl::decode) > 100);
+  CHECK(test::torment(pl::encode(pl::Part{9, "slot/1", binary}, 1), pl::decode) > 100);
 }
 
 TEST_CASE("a union member from another version is refused") {

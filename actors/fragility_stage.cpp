@@ -1,0 +1,40 @@
+#include "actors/fragility_stage.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace kpool {
+
+Status FragilityStage::restore(const std::string& key, std::string value) {
+  if (key != "fragility") return Stage::restore(key, std::move(value));
+  return fragility_.restore(value);
+}
+
+Status FragilityStage::start(std::uint64_t group, Outbox& out) {
+  out.send(StageId::routing, pipeline::Ranking{group, fragility_.ranking()});
+  return Done{};
+}
+
+Status FragilityStage::on_message(pipeline::Message message, Outbox& out) {
+  if (auto* birth = std::get_if<Birth>(&message)) {
+    fragility_.on_birth(*birth);
+  } else if (auto* trained = std::get_if<pipeline::Trained>(&message)) {
+    fragility_.on_step(trained->report);
+  } else if (auto* barrier = std::get_if<pipeline::Barrier>(&message)) {
+    out.send(StageId::persistence, pipeline::Part{barrier->group, "fragility", fragility_.save()});
+    out.send(StageId::persistence, pipeline::Barrier{barrier->group, name(id())});
+    out.send(StageId::routing, pipeline::Ranking{barrier->group, fragility_.ranking()});
+  }
+  return Done{};
+}
+
+std::string FragilityStage::report() const {
+  nlohmann::json slots = nlohmann::json::array();
+  for (const SlotScore& score : fragility_.ranking())
+    slots.push_back({{"slot", score.slot}, {"generation", score.generation}, {"steps", score.steps},
+                     {"tokens", score.tokens}, {"loss", score.loss}, {"gain", score.gain},
+                     {"sharpness", score.sharpness}, {"fragility", score.fragility}, {"value", score.value},
+                     {"reason", score.reason}});
+  return nlohmann::json{{"slots", slots}}.dump();
+}
+
+}  // namespace kpool

@@ -1,0 +1,106 @@
+#include "actors/routing.hpp"
+
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+namespace kpool {
+
+namespace {
+// One frame to the trainer.
+constexpr std::size_t frame_samples_max = 256;
+}  // namespace
+
+Routing::Routing(std::unique_ptr<Router> router, RoutingStageOptions options, std::string identity)
+    : router_(std::move(router)), options_(options), identity_(std::move(identity)), counts_(options.slots) {}
+
+Status Routing::restore(const std::string& key, std::string value) {
+  if (key == "mixture") return router_->restore(value);
+  if (key != "routing") return Stage::restore(key, std::move(value));
+  const auto json = nlohmann::json::parse(value, nullptr, false);
+  if (!json.is_object() || !json.contains("slots") || json["slots"].size() != counts_.size())
+    return Error{Fault::bad_input, "the stored value 'routing' is not readable or of another number of slots"};
+  for (std::size_t k = 0; k < counts_.size(); ++k)
+    counts_[k] = {json["slots"][k].at(0).get<std::uint64_t>(), json["slots"][k].at(1).get<std::uint64_t>()};
+  births_ = json.value("births", std::uint64_t{0});
+  evictions_ = json.value("evictions", std::uint64_t{0});
+  return Done{};
+}
+
+Status Routing::start(std::uint64_t group, Outbox&) {
+  group_ = group;
+  if (group == 0) ranked_group_ = 0;
+  return Done{};
+}
+
+Status Routing::on_message(pipeline::Message message, Outbox& out) {
+  if (auto* records = std::get_if<pipeline::EncodedRecords>(&message)) {
+    for (EncodedRecord& record : records->records) {
+      const Ticket ticket = next_ticket_++;
+      held_.emplace(ticket, Sample{record.origin, record.prompt_tokens, std::move(record.tokens)});
+      carry_out(router_->route(ticket, record.embedding), out);
+    }
+    send_routed(out);
+  } else if (auto* arrived = std::get_if<pipeline::Barrier>(&message)) {
+    barrier(arrived->group, out);
+  } else if (auto* ranking = std::get_if<pipeline::Ranking>(&message)) {
+    std::vector<std::uint32_t> order;
+    for (const SlotScore& score : ranking->slots) order.push_back(score.slot);
+    router_->set_eviction_order(std::move(order));
+    ranked_group_ = ranking->group;
+  }
+  return Done{};
+}
+
+void Routing::carry_out(std::vector<Decision> decisions, Outbox& out) {
+  for (const Decision& decision : decisions) {
+    if (auto* birth = std::get_if<Birth>(&decision)) {
+      send_routed(out);
+      ++births_;
+      evictions_ += birth->evicts;
+      spdlog::info("routing: slot {} is opened for a new domain (birth {}){}", birth->slot, birth->generation,
+                   birth->evicts ? "; what it held is evicted" : "");
+      counts_.at(birth->slot) = {birth->generation, 0};
+      out.send(StageId::training, *birth);
+      continue;
+    }
+    const auto& assignment = std::get<Assignment>(decision);
+    auto held = held_.extract(assignment.ticket);
+    KPOOL_ASSERT(!held.empty());
+    if (!routed_.samples.empty() && (routed_.slot != assignment.slot || routed_.samples.size() >= frame_samples_max))
+      send_routed(out);
+    routed_.slot = assignment.slot;
+    routed_.samples.push_back(std::move(held.mapped()));
+    ++counts_.at(assignment.slot).records;
+  }
+}
+
+void Routing::send_routed(Outbox& out) {
+  if (!routed_.samples.empty()) out.send(StageId::training, std::exchange(routed_, {}));
+}
+
+void Routing::barrier(std::uint64_t group, Outbox& out) {
+  carry_out(router_->barrier(), out);
+  send_routed(out);
+  KPOOL_ASSERT(held_.empty());
+  out.send(StageId::persistence, pipeline::Part{group, "mixture", router_->save()});
+  out.send(StageId::persistence, pipeline::Part{group, "routing", save_counts()});
+  const pipeline::Barrier mine{group, name(id())};
+  out.send(StageId::persistence, mine);
+  out.send(StageId::training, mine);
+  group_ = group;
+}
+
+std::string Routing::save_counts() const {
+  nlohmann::json slots = nlohmann::json::array();
+  for (const SlotCount& count : counts_) slots.push_back({count.generation, count.records});
+  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}}.dump();
+}
+
+std::string Routing::report() const {
+  nlohmann::json slots = nlohmann::json::array();
+  for (std::size_t k = 0; k < counts_.size(); ++k)
+    slots.push_back({{"slot", k}, {"generation", counts_[k].generation}, {"records", counts_[k].records}});
+  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"held", held_.size()}}.dump();
+}
+
+}  // namespace kpool

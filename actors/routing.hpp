@@ -1,0 +1,46 @@
+// Routing: the online mixture decides which slot each record trains and when a slot is born. Owns the
+// router and the records that it holds back. A stage: one thread, no socket.
+#pragma once
+
+#include <unordered_map>
+
+#include "actors/stage.hpp"
+#include "core/router.hpp"
+
+namespace kpool {
+
+struct RoutingStageOptions {
+  std::uint32_t slots = 5;
+  bool deterministic = false;  ///< a group is routed only once the ranking of the group before it is here
+};
+
+class Routing : public Stage {
+ public:
+  Routing(std::unique_ptr<Router> router, RoutingStageOptions options, std::string identity);
+  StageId id() const override { return StageId::routing; }
+  std::string identity() const override { return identity_; }
+  Status restore(const std::string& key, std::string value) override;
+  Status start(std::uint64_t group, Outbox& out) override;
+  Status on_message(pipeline::Message message, Outbox& out) override;
+  bool accepts_records() const override { return !options_.deterministic || ranked_group_ == group_; }
+  std::string report() const override;
+
+ private:
+  struct SlotCount { std::uint64_t generation = 0, records = 0; };
+  void carry_out(std::vector<Decision> decisions, Outbox& out);
+  void send_routed(Outbox& out);
+  void barrier(std::uint64_t group, Outbox& out);
+  std::string save_counts() const;
+
+  std::unique_ptr<Router> router_;
+  const RoutingStageOptions options_;
+  const std::string identity_;
+  std::unordered_map<Ticket, Sample> held_;
+  Ticket next_ticket_ = 0;
+  pipeline::Routed routed_;            ///< being filled: consecutive samples of one slot
+  std::vector<SlotCount> counts_;      ///< per slot, durable
+  std::uint64_t group_ = 0, ranked_group_ = 0;
+  std::uint64_t births_ = 0, evictions_ = 0;
+};
+
+}  // namespace kpool

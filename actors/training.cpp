@@ -1,0 +1,94 @@
+#include "actors/training.hpp"
+
+#include <charconv>
+
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include "actors/kill_point.hpp"
+
+namespace kpool {
+
+Status Training::open() {
+  auto made = make_();
+  if (!made) return made.error();
+  learner_ = *std::move(made);
+  return Done{};
+}
+
+Status Training::restore(const std::string& key, std::string value) {
+  std::uint32_t slot = 0;
+  constexpr std::string_view prefix = "slot/";
+  const char* end = key.data() + key.size();
+  if (!key.starts_with(prefix) || std::from_chars(key.data() + prefix.size(), end, slot).ptr != end)
+    return Stage::restore(key, std::move(value));
+  return learner_->restore(slot, value);
+}
+
+Status Training::start(std::uint64_t group, Outbox&) {
+  group_ = group;
+  return Done{};
+}
+
+Status Training::on_message(pipeline::Message message, Outbox&) {
+  if (auto* routed = std::get_if<pipeline::Routed>(&message)) {
+    for (Sample& sample : routed->samples) queue_.push_back(Routed{routed->slot, std::move(sample)});
+  } else if (auto* birth = std::get_if<Birth>(&message)) {
+    queue_.push_back(*birth);
+  } else if (auto* barrier = std::get_if<pipeline::Barrier>(&message)) {
+    queue_.push_back(*barrier);
+  }
+  return Done{};
+}
+
+Status Training::work(Outbox& out) {
+  const auto begin = Clock::now();
+  Item item = std::move(queue_.front());
+  queue_.pop_front();
+  if (auto* routed = std::get_if<Routed>(&item)) {
+    kill_point("train.before");
+    tell(learner_->learn(routed->slot, std::move(routed->sample)), out);
+    kill_point("train.after");
+  } else if (auto* birth = std::get_if<Birth>(&item)) {
+    tell(learner_->flush(), out);  // what the evicted domain still has in its buffer is trained first
+    learner_->open(*birth);
+    out.send(StageId::fragility, *birth);
+  } else {
+    barrier(std::get<pipeline::Barrier>(item).group, out);
+  }
+  busy_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
+  return Done{};
+}
+
+void Training::tell(std::vector<StepReport> reports, Outbox& out) {
+  for (StepReport& report : reports) {
+    if (!report.refused.empty()) {
+      ++rolled_back_;
+      spdlog::warn("training: a step of slot {} was not finite and was rolled back; {} records are refused",
+                   report.slot, report.refused.size());
+      out.send(StageId::persistence, pipeline::Refused{group_ + 1, std::move(report.refused)});
+      continue;
+    }
+    ++steps_;
+    tokens_ += report.tokens;
+    out.send(StageId::fragility, pipeline::Trained{std::move(report)});
+  }
+}
+
+void Training::barrier(std::uint64_t group, Outbox& out) {
+  tell(learner_->flush(), out);
+  kill_point("barrier.training");
+  for (std::uint32_t slot : learner_->take_dirty())
+    out.send(StageId::persistence, pipeline::Part{group, "slot/" + std::to_string(slot), learner_->save(slot)});
+  const pipeline::Barrier mine{group, name(id())};
+  out.send(StageId::persistence, mine);
+  out.send(StageId::fragility, mine);
+  group_ = group;
+}
+
+std::string Training::report() const {
+  return nlohmann::json{{"steps", steps_}, {"tokens", tokens_}, {"rolled_back", rolled_back_},
+                        {"busy_seconds", busy_seconds_}, {"queued", queue_.size()}}.dump();
+}
+
+}  // namespace kpool

@@ -1,0 +1,45 @@
+// Training: the K LoRA slots. Owns the learner and the samples in hand. A stage: one thread, no socket.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <variant>
+
+#include "actors/stage.hpp"
+#include "core/learner.hpp"
+
+namespace kpool {
+
+using MakeLearner = std::function<Result<std::unique_ptr<Learner>>()>;
+
+class Training : public Stage {
+ public:
+  Training(MakeLearner make, std::string identity) : make_(std::move(make)), identity_(std::move(identity)) {}
+  StageId id() const override { return StageId::training; }
+  Status open() override;
+  std::string identity() const override { return identity_; }
+  Status restore(const std::string& key, std::string value) override;
+  Status start(std::uint64_t group, Outbox& out) override;
+  Status on_message(pipeline::Message message, Outbox& out) override;
+  bool has_work() const override { return !queue_.empty(); }
+  /// One sample, birth or barrier: at most a few steps.
+  Status work(Outbox& out) override;
+  std::string report() const override;
+
+ private:
+  struct Routed { std::uint32_t slot; Sample sample; };
+  using Item = std::variant<Routed, Birth, pipeline::Barrier>;
+  void tell(std::vector<StepReport> reports, Outbox& out);
+  void barrier(std::uint64_t group, Outbox& out);
+
+  const MakeLearner make_;
+  const std::string identity_;
+  std::unique_ptr<Learner> learner_;
+  std::deque<Item> queue_;  ///< what one frame held: none is read before it is empty
+  std::uint64_t group_ = 0;  ///< of the last barrier
+  std::uint64_t steps_ = 0, tokens_ = 0, rolled_back_ = 0;
+  double busy_seconds_ = 0;
+};
+
+}  // namespace kpool
