@@ -36,12 +36,15 @@ struct CommitConfig {
   std::uint64_t bytes = 16384;          ///< text bytes per group (about 4096 tokens)
   std::uint32_t records_max = 4096;     ///< or as many records
   std::uint32_t max_wait_ms = 10000;    ///< or this long after the group's first record
+  std::uint32_t groups_in_flight = 4;   ///< groups sent into the pipeline and not yet durable
 };
 struct GatewayConfig {
   std::string listen = "tcp://127.0.0.1:7447";
   std::string secret_key_file;       ///< the daemon's CURVE key pair
   std::string authorized_keys_file;  ///< lines "name public-key"
-  std::uint64_t credit_bytes = 8u << 20;   ///< of all sources together
+  std::uint64_t credit_bytes = 8u << 20;   ///< of all sources together, shared out evenly
+  std::uint32_t credit_records = 65536;    ///< records of one source that may be unacknowledged
+  std::uint32_t sources_max = 16;          ///< gateways served at once
   std::uint32_t record_bytes_max = 65536;
 };
 struct StoreConfig {
