@@ -16,16 +16,22 @@ import demo_sources
 
 ALIASES = {"math": "mathematics", "multilingual": "languages"}
 BYTES_MIN, BYTES_MAX = 300, 1200
+PASSAGES_MAX = 8  # of one origin
 SHINGLE_WORDS = 6
 
 
 def json_lines(directory, rng):
     """(origin, text) of every record under one domain's directory, in random order; records are their own origins."""
-    paths = sorted(directory.glob("*.jsonl"))
-    lines = [(path.name, line) for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line]
-    rng.shuffle(lines)
-    for number, (name, line) in enumerate(lines):
-        yield f"{name}:{number}", json.loads(line)["text"]
+    records = []
+    for path in sorted(directory.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            try:
+                if line:
+                    records.append((f"{path.name}:{number}", json.loads(line)["text"]))
+            except (ValueError, KeyError, TypeError):
+                raise demo_sources.Unavailable(f"{path}:{number} is no JSON object with \"text\"") from None
+    rng.shuffle(records)
+    yield from records
 
 
 def domains(root, data):
@@ -40,6 +46,8 @@ def domains(root, data):
 
 def data_directory(root):
     named = os.environ.get("KPOOL_DEMO_DATA")
+    if named and not pathlib.Path(named).is_dir():
+        raise demo_sources.Unavailable(f"KPOOL_DEMO_DATA names {named}, which is no directory")
     if named:
         return pathlib.Path(named)
     beside = root.parent / "shared" / "data" / "domains"
@@ -57,7 +65,7 @@ def usable(passages, enough):
     for origin, passage in passages:
         passage = passage.strip()
         length = len(passage.encode())
-        if not BYTES_MIN <= length <= BYTES_MAX:
+        if not BYTES_MIN <= length <= BYTES_MAX or len(by_origin[origin]) >= PASSAGES_MAX:
             continue
         own = shingles(passage)
         if len(own & seen) > 0.2 * len(own):
