@@ -24,7 +24,9 @@ Parts split(const at::Tensor& qkv, const BaseShape& shape) {
           heads.narrow(1, shape.heads + shape.kv_heads, shape.kv_heads)};
 }
 
-float scale_of(const BaseShape& shape) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_width))); }
+float scale_of(const BaseShape& shape) {
+  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_width)));
+}
 
 /// Rows of one block, (kv_heads, group * rows, head_width), out of (kv_heads, group, tokens, head_width).
 at::Tensor query_rows(const at::Tensor& q, const AttentionBlock& block) {
@@ -64,7 +66,8 @@ at::Tensor attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& sh
   return out;
 }
 
-at::Tensor attend_backward(const at::Tensor& dout, const Batch& batch, const BaseShape& shape, const AttentionTape& tape) {
+at::Tensor attend_backward(const at::Tensor& dout, const Batch& batch, const BaseShape& shape,
+                           const AttentionTape& tape) {
   const std::int64_t tokens = dout.size(0), width = shape.head_width;
   at::Tensor dq = at::empty({shape.kv_heads, shape.heads / shape.kv_heads, tokens, width}, at::kFloat);
   at::Tensor dk = at::zeros({shape.kv_heads, tokens, width}, at::kFloat);

@@ -24,6 +24,7 @@ struct AttentionTape {
 at::Tensor attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, AttentionTape* tape);
 
 /// dout: (tokens, heads head_width) dtype. Returns the gradient of qkv.
-at::Tensor attend_backward(const at::Tensor& dout, const Batch& batch, const BaseShape& shape, const AttentionTape& tape);
+at::Tensor attend_backward(const at::Tensor& dout, const Batch& batch, const BaseShape& shape,
+                           const AttentionTape& tape);
 
 }  // namespace kpool

@@ -79,13 +79,15 @@ class Loader {
     if (scaling != "none") fail("rotary embedding with \"" + scaling + "\" scaling is not supported.");
     shape_.rms_epsilon = file_.real(shape_.architecture + ".attention.layer_norm_rms_epsilon").value_or(1e-5);
     shape_.rope_theta = file_.real(shape_.architecture + ".rope.freq_base").value_or(10000);
-    if (!(shape_.rms_epsilon >= 0) || !(shape_.rope_theta > 0)) fail("the norm's epsilon or RoPE's base is out of range.");
+    if (!(shape_.rms_epsilon >= 0) || !(shape_.rope_theta > 0))
+      fail("the norm's epsilon or RoPE's base is out of range.");
     limit_layers();
   }
 
   void check_shape() {
     constexpr std::int64_t kMax = 1 << 20;
-    for (std::int64_t value : {shape_.layers, shape_.hidden, shape_.heads, shape_.kv_heads, shape_.ffn, shape_.vocabulary})
+    for (std::int64_t value :
+         {shape_.layers, shape_.hidden, shape_.heads, shape_.kv_heads, shape_.ffn, shape_.vocabulary})
       if (value < 1 || value > kMax) return fail("a dimension of the model is " + std::to_string(value) + ".");
     if (shape_.heads % shape_.kv_heads != 0) fail("the number of heads is no multiple of the key-value heads.");
     if (shape_.context < 2) fail("the context length is below 2.");
@@ -107,9 +109,10 @@ class Loader {
       if (tensor->shape != std::vector<std::int64_t>{half}) return fail("tensor rope_freqs.weight has a wrong shape.");
       dequantise(*tensor, 0, 1, factors.data());
     }
-    for (std::int64_t i = 0; i < half; ++i)
-      weights_.inverse_frequencies.push_back(
-          std::pow(shape_.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(shape_.head_width)) / factors[i]);
+    for (std::int64_t i = 0; i < half; ++i) {
+      const double exponent = static_cast<double>(2 * i) / static_cast<double>(shape_.head_width);
+      weights_.inverse_frequencies.push_back(std::pow(shape_.rope_theta, -exponent) / factors[i]);
+    }
   }
 
   void choose_precision() {
@@ -133,7 +136,8 @@ class Loader {
     if (shape_.architecture == "qwen2") read_bias(prefix, q, kv, layer);
     layer.output = matrix(prefix + "attn_output.weight", shape_.hidden, q);
     layer.ffn_norm = vector(prefix + "ffn_norm.weight", shape_.hidden);
-    layer.gate_up = fused({{prefix + "ffn_gate.weight", shape_.ffn}, {prefix + "ffn_up.weight", shape_.ffn}}, shape_.hidden);
+    layer.gate_up = fused({{prefix + "ffn_gate.weight", shape_.ffn}, {prefix + "ffn_up.weight", shape_.ffn}},
+                          shape_.hidden);
     layer.down = matrix(prefix + "ffn_down.weight", shape_.hidden, shape_.ffn);
     weights_.layers.push_back(std::move(layer));
   }

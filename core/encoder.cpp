@@ -60,8 +60,8 @@ bool inside_character(std::string_view text, std::size_t at) {
 
 class TextEncoder final : public Encoder {
  public:
-  TextEncoder(std::shared_ptr<const Base> base, std::unique_ptr<Tokenizer> tokenizer, std::unique_ptr<Embedder> embedder,
-              std::uint32_t threads)
+  TextEncoder(std::shared_ptr<const Base> base, std::unique_ptr<Tokenizer> tokenizer,
+              std::unique_ptr<Embedder> embedder, std::uint32_t threads)
       : base_(std::move(base)), tokenizer_(std::move(tokenizer)), embedder_(std::move(embedder)), threads_(threads) {}
 
   std::vector<Encoded> encode(std::vector<Record> records) override {
@@ -112,7 +112,8 @@ std::optional<std::int64_t> layers_of(std::string_view kind) {
   return layers;
 }
 
-Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options, const std::shared_ptr<const Base>& base) {
+Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
+                                                const std::shared_ptr<const Base>& base) {
   if (options.kind == "minilm") return make_minilm_embedder(options.path, options.tokens_max);
   const auto layers = layers_of(options.kind);
   if (!layers)
@@ -137,7 +138,8 @@ Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, std
   auto tokenizer = make_bpe(base->file());
   if (!tokenizer) return tokenizer.error();
   if (static_cast<std::int64_t>((*tokenizer)->size()) > base->shape().vocabulary)
-    return Error{Fault::bad_input, base->file().path() + ": the tokenizer has more tokens than the embedding has rows."};
+    return Error{Fault::bad_input,
+                 base->file().path() + ": the tokenizer has more tokens than the embedding has rows."};
   auto embedder = make_embedder(options, base);
   if (!embedder) return embedder.error();
   return std::unique_ptr<Encoder>(

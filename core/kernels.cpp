@@ -43,7 +43,8 @@ void norm_rows(const float* hidden, const T* delta, const float* weight, double 
 #pragma omp simd reduction(+ : squares)
       for (std::int64_t j = 0; j < width; ++j) squares += h[j] * h[j];
     }
-    inverse[i] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(squares) / static_cast<double>(width) + epsilon));
+    const double mean = static_cast<double>(squares) / static_cast<double>(width);
+    inverse[i] = static_cast<float>(1.0 / std::sqrt(mean + epsilon));
     const float scale = inverse[i];
     const float* in = delta ? s : h;
 #pragma omp simd
@@ -52,8 +53,8 @@ void norm_rows(const float* hidden, const T* delta, const float* weight, double 
 }
 
 template <class T>
-void norm_rows_backward(const T* dout, const float* hidden, const float* inverse, const float* weight, std::int64_t width,
-                        std::int64_t first, std::int64_t last, float* gradient) {
+void norm_rows_backward(const T* dout, const float* hidden, const float* inverse, const float* weight,
+                        std::int64_t width, std::int64_t first, std::int64_t last, float* gradient) {
   for (std::int64_t i = first; i < last; ++i) {
     const T* d = dout + i * width;
     const float* h = hidden + i * width;
@@ -106,7 +107,8 @@ void rms_norm_backward(const at::Tensor& dout, const Normed& normed, const at::T
 }
 
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float scale) {
-  const std::int64_t tokens = x.size(0), heads = x.size(1), width = x.size(2), half = width / 2, stride = x.stride(0);
+  const std::int64_t tokens = x.size(0), heads = x.size(1), stride = x.stride(0);
+  const std::int64_t width = x.size(2), half = width / 2;
   KPOOL_ASSERT(x.stride(2) == 1 && x.stride(1) == width);
   at::Tensor out = at::empty({heads, tokens, width}, x.scalar_type());
   const float* c = cos.const_data_ptr<float>();
@@ -133,7 +135,8 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 }
 
 void rope_backward(const at::Tensor& dy, const at::Tensor& cos, const at::Tensor& sin, float scale, at::Tensor dx) {
-  const std::int64_t tokens = dx.size(0), heads = dx.size(1), width = dx.size(2), half = width / 2, stride = dx.stride(0);
+  const std::int64_t tokens = dx.size(0), heads = dx.size(1), stride = dx.stride(0);
+  const std::int64_t width = dx.size(2), half = width / 2;
   KPOOL_ASSERT(dx.stride(2) == 1 && dx.stride(1) == width && dy.is_contiguous() && dy.scalar_type() == at::kFloat);
   const float* c = cos.const_data_ptr<float>();
   const float* s = sin.const_data_ptr<float>();

@@ -12,7 +12,9 @@
 namespace kpool {
 namespace {
 
-double mean_of(const at::Tensor& nats) { return nats.sum(at::kDouble).item<double>() / static_cast<double>(nats.size(0)); }
+double mean_of(const at::Tensor& nats) {
+  return nats.sum(at::kDouble).item<double>() / static_cast<double>(nats.size(0));
+}
 
 bool finite(std::span<const float> values) {
   double sum = 0;  // a NaN or an infinity stays one

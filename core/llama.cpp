@@ -143,7 +143,8 @@ std::int64_t all_layers(const Base::Weights& weights) {
 
 }  // namespace
 
-at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter) {
+at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers,
+                         const Adapter* adapter) {
   return run_layers(weights, batch, layers, adapter, nullptr).sum();
 }
 

@@ -32,7 +32,8 @@ at::Tensor view_of(std::span<const float> flat, std::int64_t offset, std::int64_
 LoraLayout::LoraLayout(const BaseShape& shape, std::int64_t rank) : rank(rank) {
   KPOOL_ASSERT(rank > 0);
   const std::int64_t q = shape.heads * shape.head_width, kv = shape.kv_heads * shape.head_width;
-  auto add = [&](const std::string& prefix, std::int64_t in, std::vector<std::pair<const char*, std::int64_t>> members) {
+  using Members = std::vector<std::pair<const char*, std::int64_t>>;
+  auto add = [&](const std::string& prefix, std::int64_t in, const Members& members) {
     LoraGroup group{places.size(), members.size(), in, 0, size};
     for (const auto& [name, out] : members) {
       places.push_back({prefix + name, in, out, size, 0});

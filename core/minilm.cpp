@@ -99,7 +99,8 @@ class BertLoader {
     bert_.ffn = number(config, "intermediate_size");
     bert_.vocabulary = number(config, "vocab_size");
     bert_.positions = number(config, "max_position_embeddings");
-    if (config.contains("layer_norm_eps") && config["layer_norm_eps"].is_number()) bert_.epsilon = config["layer_norm_eps"];
+    if (config.contains("layer_norm_eps") && config["layer_norm_eps"].is_number())
+      bert_.epsilon = config["layer_norm_eps"];
     if (!error_ && bert_.hidden % bert_.heads != 0)
       fail(bad(directory_ + "/config.json", "hidden_size is no multiple of num_attention_heads."));
     if (!error_ && config.value("hidden_act", "gelu") != "gelu")

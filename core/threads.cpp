@@ -2,13 +2,10 @@
 
 #include <ATen/Parallel.h>
 
-#include <algorithm>
-#include <thread>
-
 namespace kpool {
 
 void use_threads(std::uint32_t count) {
-  const auto wanted = static_cast<int>(count != 0 ? count : std::max(1u, std::thread::hardware_concurrency()));
+  const auto wanted = count != 0 ? static_cast<int>(count) : at::intraop_default_num_threads();
   if (at::get_num_threads() != wanted) at::set_num_threads(wanted);
 }
 

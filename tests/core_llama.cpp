@@ -58,7 +58,8 @@ void check_gradients(const Base& base, const Batch& batch) {
   draw_signs(5, 1, 1, signs);
   adapter.load(flat);
   nats_and_gradient(base.weights(), batch, adapter, gradient);
-  auto check = [&](const std::string& name, std::int64_t offset, std::int64_t count, const std::vector<float>& direction) {
+  using Direction = std::vector<float>;
+  auto check = [&](const std::string& name, std::int64_t offset, std::int64_t count, const Direction& direction) {
     const double norm = std::sqrt(std::inner_product(direction.begin() + offset, direction.begin() + offset + count,
                                                      direction.begin() + offset, 0.0));
     REQUIRE(norm > 0);

@@ -40,7 +40,8 @@ def transformers_llama(path):
     tensors = {t.name: torch.from_numpy(numpy.array(dequantize(t.data, t.tensor_type), dtype=numpy.float32))
                for t in reader.tensors}
     heads, kv = field("attention.head_count"), field("attention.head_count_kv")
-    state = {"model.embed_tokens.weight": tensors["token_embd.weight"], "model.norm.weight": tensors["output_norm.weight"]}
+    state = {"model.embed_tokens.weight": tensors["token_embd.weight"],
+             "model.norm.weight": tensors["output_norm.weight"]}
     for name, tensor in tensors.items():
         if not name.startswith("blk."):
             continue
