@@ -1,7 +1,5 @@
 #include "actors/gateway_door.hpp"
 
-#include "clients/keys.hpp"
-
 namespace kpool {
 
 Result<zmq::socket_t> bind_gateway_socket(zmq::context_t& context, const GatewayConfig& config, const KeyPair& keys) {
@@ -9,7 +7,7 @@ Result<zmq::socket_t> bind_gateway_socket(zmq::context_t& context, const Gateway
   socket.set(zmq::sockopt::linger, 200);
   socket.set(zmq::sockopt::rcvhwm, 16);  // per gateway; its credit bounds what it may send
   socket.set(zmq::sockopt::sndhwm, 64);
-  socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(gateway::frame_bytes_max(config.record_bytes_max)));
+  socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(gateway::frame_bytes_max));
   socket.set(zmq::sockopt::router_mandatory, true);
   socket.set(zmq::sockopt::handshake_ivl, 2000);
   socket.set(zmq::sockopt::heartbeat_ivl, 5000);

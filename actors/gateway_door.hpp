@@ -3,6 +3,7 @@
 
 #include "actors/door.hpp"
 #include "actors/ingestion.hpp"
+#include "clients/keys.hpp"
 
 namespace kpool {
 

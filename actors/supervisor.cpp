@@ -31,9 +31,8 @@ void on_down(Self self, const caf::down_msg& down) {
   self->quit();
 }
 
-void on_ready(Self self, const std::string& name) {
-  self->state.waiting.erase(name);
-  if (!self->state.waiting.empty()) return;
+void check_ready(Self self) {
+  if (!self->state.started || self->state.ready.size() < self->state.names.size()) return;
   spdlog::info("ready");
   self->state.options.notify("READY=1\nSTATUS=learning");
 }
@@ -72,11 +71,17 @@ caf::behavior supervisor(Self self, SupervisorOptions options) {
       [self](adopt_atom, const std::string& name, const caf::actor& child) {
         self->state.children.emplace(child.address(), child);
         self->state.names.emplace(child.address(), name);
-        self->state.waiting.insert(name);
         self->monitor(child);
       },
-      [self](start_atom) { self->delayed_send(self, ping_every, tick_atom::value); },
-      [self](ready_atom, const std::string& name) { on_ready(self, name); },
+      [self](start_atom) {
+        self->state.started = true;
+        check_ready(self);
+        self->delayed_send(self, ping_every, tick_atom::value);
+      },
+      [self](ready_atom, const std::string& name) {
+        self->state.ready.insert(name);
+        check_ready(self);
+      },
       [self](failed_atom, const std::string& name, int code, const std::string& message) {
         on_failed(self, name, code, message);
       },

@@ -31,7 +31,8 @@ struct SupervisorState {
   SupervisorOptions options;
   std::map<caf::actor_addr, caf::actor> children;
   std::map<caf::actor_addr, std::string> names;
-  std::set<std::string> waiting;  ///< children that are not ready yet
+  std::set<std::string> ready;
+  bool started = false;           ///< all children are adopted
   std::set<std::string> silent;   ///< children that have not answered the last ping
   std::uint64_t ping = 0;
   bool stopping = false;
