@@ -49,8 +49,9 @@ def phrases(text_directory, domains):
     for domain in domains:
         for line in (text_directory / f"{domain}.jsonl").read_text(encoding="utf-8").split("\n"):
             text = json.loads(line)["text"].encode() if line else b""
-            for _ in range(PHRASES_PER_RECORD if len(text) > PHRASE_BYTES else 0):
-                start = rng.randrange(len(text) - PHRASE_BYTES)
+            part = len(text) // PHRASES_PER_RECORD  # one phrase in each, so that none overlap
+            for index in range(PHRASES_PER_RECORD if part > PHRASE_BYTES else 0):
+                start = index * part + rng.randrange(part - PHRASE_BYTES)
                 piece = text[start:start + PHRASE_BYTES]
                 if not set(piece) & set(b'"\\\n\r\t') and piece.count(b" ") < PHRASE_BYTES // 2:
                     found.add(piece)
@@ -69,7 +70,7 @@ def token_sequences(ids):
     """A short run of token ids of some records of each domain, as a program would lay them out: 4 and 8 bytes wide."""
     rng = random.Random(7)
     for records in ids.values():
-        for record in rng.sample(records, min(4, len(records))):
+        for record in rng.sample(records, min(2, len(records))):
             start = rng.randrange(max(1, len(record) - TOKENS_IN_SEQUENCE))
             run = record[start:start + TOKENS_IN_SEQUENCE]
             yield struct.pack(f"<{len(run)}i", *run)
