@@ -58,8 +58,8 @@ class Progress:
 
     def finish(self, domain, status):
         self.count_tokens(status)
-        print(f"{chr(13) if self.terminal else ''}{self.line(domain, status)}", end="\033[K\n" if self.terminal else "\n",
-              flush=True)
+        start, end = ("\r", "\033[K\n") if self.terminal else ("", "\n")
+        print(f"{start}{self.line(domain, status)}", end=end, flush=True)
         self.busy_seconds += time.monotonic() - self.domain_started
         self.domain_started = None
         counts = self.records_of(status)

@@ -60,9 +60,9 @@ def phrases(text_directory, domains):
 
 def matches(pieces, paths):
     """How many of the pieces' occurrences grep finds in the files."""
-    pattern_file = b"\n".join(pieces) + b"\n"
-    result = subprocess.run(["grep", "--text", "--only-matching", "--no-filename", "--fixed-strings", "-f", "-",
-                             *map(str, paths)], input=pattern_file, capture_output=True, env={"LC_ALL": "C", "PATH": "/bin"})
+    grep = ["grep", "--text", "--only-matching", "--no-filename", "--fixed-strings", "-f", "-"]
+    result = subprocess.run([*grep, *map(str, paths)], input=b"\n".join(pieces) + b"\n", capture_output=True,
+                            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"})
     return result.stdout.count(b"\n")
 
 
@@ -91,6 +91,6 @@ def text_on_disk(run, text_directory, domains, ids):
         data = path.read_bytes()
         size += len(data)
         found += sum(data.count(sequence) * len(sequence) for sequence in sequences)
-    print(f"bytes of text on disk = {found} ({len(pieces)} phrases and {len(sequences)} token sequences of the streamed "
-          f"records, searched in {len(files)} files, {size / 1e6:.0f} MB, that the run wrote)")
+    print(f"bytes of text on disk = {found} ({len(pieces)} phrases and {len(sequences)} token sequences of the "
+          f"streamed records, searched in {len(files)} files, {size / 1e6:.0f} MB, that the run wrote)")
     return found == 0
