@@ -29,6 +29,7 @@ struct GatewayProgress {
   bool connected = false;                         ///< welcomed in this connection
   std::uint64_t offered = 0, acknowledged = 0, refused = 0;  ///< records; acknowledged counts no refused ones
   std::uint64_t resent = 0, reconnects = 0;
+  std::string trouble;  ///< one sentence while the daemon cannot be reached or does not go on, or empty
 };
 
 class GatewayClient {
