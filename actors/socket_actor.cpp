@@ -5,9 +5,9 @@
 
 namespace kpool {
 
-SocketActor::SocketActor(caf::actor_config& config, std::unique_ptr<StageLoop> loop, caf::actor supervisor)
+SocketActor::SocketActor(caf::actor_config& config, std::unique_ptr<Loop> loop, caf::actor supervisor)
     : caf::blocking_actor(config),
-      name_(kpool::name(loop->id())),
+      name_(loop->name()),
       loop_(std::move(loop)),
       supervisor_(std::move(supervisor)),
       wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {

@@ -114,7 +114,7 @@ Status StageLoop::receive(zmq::socket_t& socket, Clock::time_point until, bool r
     auto decoded = pipeline::decode(Frame::copy({message.data<std::byte>(), message.size()}));
     wipe(message);
     if (!decoded) {  // both ends are of one version: a broken frame is dropped and told, not fatal
-      spdlog::error("{}: a frame between stages was dropped: {}", name(id()), decoded.error().message);
+      spdlog::error("{}: a frame between stages was dropped: {}", name(), decoded.error().message);
       continue;
     }
     if (auto done = dispatch(*std::move(decoded)); !done) return done;
@@ -147,7 +147,7 @@ Status StageLoop::dispatch(pipeline::Decoded decoded) {
     return Done{};
   }
   if (auto* reset = std::get_if<pipeline::Reset>(&message))
-    return Error{Fault::again, std::string(name(id())) + " starts anew: " + reset->why};
+    return Error{Fault::again, std::string(name()) + " starts anew: " + reset->why};
   if (std::holds_alternative<pipeline::Restore>(message) || std::holds_alternative<pipeline::Restored>(message))
     return Done{};  // the second answer to a repeated join
   return stage_->on_message(std::move(message), *this);
@@ -163,7 +163,7 @@ Status StageLoop::tick(Clock::time_point now) {
   if (!running()) {
     if (now < next_join_) return Done{};
     next_join_ = now + join_every;
-    send(StageId::persistence, pipeline::Join{name(id()), instance_, stage_->identity()});
+    send(StageId::persistence, pipeline::Join{name(), instance_, stage_->identity()});
     return Done{};
   }
   if (auto deadline = stage_->deadline(); deadline && *deadline <= now)
@@ -173,7 +173,7 @@ Status StageLoop::tick(Clock::time_point now) {
   if (id() == StageId::serving) return Done{};
   if (std::string report = stage_->report(); report != last_report_) {
     last_report_ = report;
-    send(StageId::serving, pipeline::Report{name(id()), std::move(report)});
+    send(StageId::serving, pipeline::Report{name(), std::move(report)});
   }
   return Done{};
 }

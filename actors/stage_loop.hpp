@@ -11,23 +11,24 @@
 
 #include "actors/door.hpp"
 #include "actors/links.hpp"
+#include "actors/loop.hpp"
 #include "actors/stage.hpp"
 
 namespace kpool {
 
-class StageLoop : public Outbox {
+class StageLoop : public Loop, public Outbox {
  public:
   StageLoop(std::unique_ptr<Stage> stage, Links links, std::vector<std::unique_ptr<Door>> doors);
 
+  const char* name() const override { return kpool::name(id()); }
   /// Loads the stage. Errors: the stage's own.
-  Status open();
-  /// One pass: waits until something is to be done (or wake_fd is readable), then does some of it,
-  /// for a few milliseconds at most unless one piece of work takes longer.
-  Status pass(int wake_fd);
-  void drain() { stage_->drain(*this); }
-  bool drained() const { return stage_->drained(); }
-  /// True once the stage has its state and takes part.
-  bool running() const { return run_ != 0; }
+  Status open() override;
+  /// A few milliseconds at most, unless one piece of work takes longer.
+  Status pass(int wake_fd) override;
+  void drain() override { stage_->drain(*this); }
+  bool drained() const override { return stage_->drained(); }
+  /// True once the stage has its state.
+  bool running() const override { return run_ != 0; }
   StageId id() const { return stage_->id(); }
 
   void send(StageId to, pipeline::Message message) override;

@@ -161,13 +161,14 @@ std::string shown(const LoadedConfig& loaded, const char* name) {
 
 Status cross_check(const LoadedConfig& loaded) {
   const Config& config = loaded.config;
-  if (config.gateway.credit_bytes / 4 < config.commit.bytes) {
-    return wrong(shown(loaded, "gateway.credit_bytes") + " must be at least four times " +
-                 shown(loaded, "commit.bytes") + ", or a group could never fill");
+  const std::uint64_t share = config.gateway.credit_bytes / config.gateway.sources_max;
+  const std::string credit = shown(loaded, "gateway.credit_bytes") + " divided by " +
+                             shown(loaded, "gateway.sources_max") + " is one gateway's credit, which must be at least ";
+  if (share / 4 < config.commit.bytes) {
+    return wrong(credit + "four times " + shown(loaded, "commit.bytes") + ", or groups would wait for their credit");
   }
-  if (config.gateway.credit_bytes / 2 < config.gateway.record_bytes_max) {
-    return wrong(shown(loaded, "gateway.credit_bytes") + " must be at least twice " +
-                 shown(loaded, "gateway.record_bytes_max") + ", or a long record could never be sent");
+  if (share / 2 < config.gateway.record_bytes_max) {
+    return wrong(credit + "twice " + shown(loaded, "gateway.record_bytes_max") + ", or long records would wait for it");
   }
   if (config.encoder.kind == "minilm" && config.encoder.path.empty()) {
     return wrong(shown(loaded, "encoder.kind") + " needs encoder.path, the directory of its model");

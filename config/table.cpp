@@ -51,8 +51,9 @@ std::string transport(const std::string& text) {
 template <auto Section, auto Key>
 constexpr auto at = [](Config& config) { return &((config.*Section).*Key); };
 
-std::vector<ConfigKey> table() {
-  using C = Config;
+using C = Config;
+
+std::vector<ConfigKey> model_keys() {
   return {
       {"base.path", +at<&C::base, &BaseConfig::path>, 0, 0, {}, nullptr, "GGUF file of the frozen base model"},
       {"base.precision", +at<&C::base, &BaseConfig::precision>, 0, 0, {"auto", "float32", "bfloat16"}, nullptr,
@@ -88,7 +89,11 @@ std::vector<ConfigKey> table() {
       {"lora.rank", +at<&C::lora, &LoraConfig::rank>, 1, 256, {}, nullptr, "rank of every adapter"},
       {"lora.alpha", +at<&C::lora, &LoraConfig::alpha>, 1e-3, 4096, {}, nullptr,
        "an adapter's output is scaled by alpha / rank"},
+  };
+}
 
+std::vector<ConfigKey> training_keys() {
+  return {
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
        "of a full Signum step: every weight moves by exactly so much"},
       {"train.momentum", +at<&C::train, &TrainConfig::momentum>, 0, 0.9999, {}, nullptr, "of Signum"},
@@ -104,7 +109,13 @@ std::vector<ConfigKey> table() {
        "or as many records"},
       {"commit.max_wait_ms", +at<&C::commit, &CommitConfig::max_wait_ms>, 1, 3.6e6, {}, nullptr,
        "or so many milliseconds after the group's first record"},
+      {"commit.groups_in_flight", +at<&C::commit, &CommitConfig::groups_in_flight>, 1, 64, {}, nullptr,
+       "groups that are in the pipeline and not yet durable"},
+  };
+}
 
+std::vector<ConfigKey> service_keys() {
+  return {
       {"gateway.listen", +at<&C::gateway, &GatewayConfig::listen>, 0, 0, {}, listen_endpoint,
        "where gateways connect, under CURVE"},
       {"gateway.secret_key_file", +at<&C::gateway, &GatewayConfig::secret_key_file>, 0, 0, {}, nullptr,
@@ -112,7 +123,12 @@ std::vector<ConfigKey> table() {
       {"gateway.authorized_keys_file", +at<&C::gateway, &GatewayConfig::authorized_keys_file>, 0, 0, {}, nullptr,
        "lines `name public-key` of the gateways that may connect"},
       {"gateway.credit_bytes", +at<&C::gateway, &GatewayConfig::credit_bytes>, 4 * kib, 64 * gib, {}, nullptr,
-       "unacknowledged text of all gateways together; at least 4 x commit.bytes and 2 x record_bytes_max"},
+       "unacknowledged text of all gateways together; one's share (divided by sources_max) is at least 4 x "
+       "commit.bytes and 2 x record_bytes_max"},
+      {"gateway.credit_records", +at<&C::gateway, &GatewayConfig::credit_records>, 1, 1e7, {}, nullptr,
+       "records of one gateway that may be unacknowledged"},
+      {"gateway.sources_max", +at<&C::gateway, &GatewayConfig::sources_max>, 1, 1024, {}, nullptr,
+       "gateways that are served at once"},
       {"gateway.record_bytes_max", +at<&C::gateway, &GatewayConfig::record_bytes_max>, 16, mib, {}, nullptr,
        "a longer record is refused"},
 
@@ -141,7 +157,11 @@ std::vector<ConfigKey> table() {
 }  // namespace
 
 const std::vector<ConfigKey>& config_keys() {
-  static const std::vector<ConfigKey> keys = table();
+  static const std::vector<ConfigKey> keys = [] {
+    auto all = model_keys();
+    for (const auto& more : {training_keys(), service_keys()}) all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }();
   return keys;
 }
 

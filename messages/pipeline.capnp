@@ -28,7 +28,11 @@ struct Envelope {
   }
 }
 
-struct Join { stage @0 :Text; instance @1 :UInt64; identity @2 :Text; }  # instance: random; identity: base and shape, where the stage knows it
+struct Join {
+  stage @0 :Text;
+  instance @1 :UInt64;  # random
+  identity @2 :Text;    # base and shape, where the stage knows it
+}
 struct Origin { source @0 :UInt32; seq @1 :UInt64; }
 struct Record { origin @0 :Origin; promptBytes @1 :UInt32; text @2 :Text; }
 struct EncodedRecord {

@@ -101,7 +101,7 @@ TEST_CASE("every key is read from a file, the environment and the command line, 
     const std::string value = trimmed(key, other_value(key));
     std::vector<std::string> extra;
     if (key.name == "engine.stages") extra = {"engine.transport=ipc:/run/kpool"};
-    if (key.name == "encoder.kind") extra = {"encoder.path=/x"};
+    if (key.name == "gateway.record_bytes_max") extra = {"gateway.sources_max=1"};
     Config expected;
     REQUIRE(set_config_text(expected, key, value));
     const std::string toml = config_value_toml(expected, key);
@@ -235,11 +235,12 @@ TEST_CASE("the syntax of endpoints and kinds is checked") {
 
 TEST_CASE("keys that contradict each other are refused") {
   CHECK(error_of_override("commit.bytes=4000000").find("gateway.credit_bytes = 8388608 (default)") == 0);
-  CHECK(error_of_override("gateway.credit_bytes=100000").find("at least twice gateway.record_bytes_max") !=
+  CHECK(error_of_override("gateway.credit_bytes=2000000").find("at least twice gateway.record_bytes_max") !=
         std::string::npos);
+  CHECK(error_of_override("gateway.sources_max=1000").find("at least four times commit.bytes") != std::string::npos);
   CHECK(error_of_override("encoder.kind=minilm").find("needs encoder.path") != std::string::npos);
   CHECK(error_of_override("engine.stages=training").find("needs an engine.transport") != std::string::npos);
-  CHECK(loaded("[gateway]\ncredit_bytes = 131072\n[commit]\nbytes = 32768").commit.bytes == 32768);
+  CHECK(loaded("[gateway]\ncredit_bytes = 131072\nsources_max = 1\n[commit]\nbytes = 32768").commit.bytes == 32768);
 }
 
 TEST_CASE("only variables that name a key are taken from the environment") {

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Compares our model with transformers and PEFT on the same dequantised weights.
+
+    python bench/parity/model.py --program build/bench/bench_parity --gguf MODEL.gguf --minilm DIRECTORY
+                                 --texts FILE.jsonl [--precision float32|bfloat16] [--json OUT]
+
+Needs torch, transformers, peft, gguf, tokenizers, safetensors. Exits with 1 where a figure misses its limit
+(the limits on logits and embeddings hold for float32; bfloat16 is reported).
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy
+import torch
+from gguf import GGUFReader, dequantize
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+NAMES = {
+    "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+}
+
+
+def unpermute(rows, heads):
+    """GGUF's interleaved rows of q and k back to half after half."""
+    return rows.reshape(heads, rows.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows.shape)
+
+
+def transformers_llama(path):
+    reader = GGUFReader(path)
+    field = lambda key: reader.fields["llama." + key].contents()
+    tensors = {t.name: torch.from_numpy(numpy.array(dequantize(t.data, t.tensor_type), dtype=numpy.float32))
+               for t in reader.tensors}
+    heads, kv = field("attention.head_count"), field("attention.head_count_kv")
+    state = {"model.embed_tokens.weight": tensors["token_embd.weight"],
+             "model.norm.weight": tensors["output_norm.weight"]}
+    for name, tensor in tensors.items():
+        if not name.startswith("blk."):
+            continue
+        _, layer, part, _ = name.split(".")
+        if part in ("attn_q", "attn_k"):
+            tensor = unpermute(tensor, heads if part == "attn_q" else kv)
+        state[f"model.layers.{layer}.{NAMES[part]}.weight"] = tensor
+    state["lm_head.weight"] = tensors.get("output.weight", tensors["token_embd.weight"])
+    config = LlamaConfig(
+        vocab_size=len(tensors["token_embd.weight"]), hidden_size=field("embedding_length"),
+        intermediate_size=field("feed_forward_length"), num_hidden_layers=field("block_count"),
+        num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=field("context_length"),
+        rms_norm_eps=field("attention.layer_norm_rms_epsilon"), rope_theta=field("rope.freq_base"),
+        tie_word_embeddings="output.weight" not in tensors)
+    config.rope_parameters = {"rope_type": "default", "rope_theta": field("rope.freq_base")}
+    model = LlamaForCausalLM(config).float().eval()
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and all("inv_freq" in name for name in missing), (missing, unexpected)
+    return model
+
+
+def compare_logits(model, rows, reply):
+    worst, same, total = 0.0, 0, 0
+    for i, ids in enumerate(rows):
+        with torch.no_grad():
+            theirs = model(torch.tensor([ids])).logits[0]
+        ours = reply[f"logits.{i}"]
+        worst = max(worst, (ours - theirs).abs().max().item())
+        same += (ours.argmax(-1) == theirs.argmax(-1)).sum().item()
+        total += len(ids)
+    return {"logits_worst": worst, "argmax_same": same / total, "positions": total}
+
+
+def worst_cosine(ours, theirs):
+    return (1 - torch.nn.functional.cosine_similarity(ours.double(), theirs.double(), dim=-1)).max().item()
+
+
+def compare_base_embeddings(model, count, layers, reply):
+    theirs = []
+    for i in range(count):
+        ids = reply[f"tokens.{i}"].long()[None, :512]
+        with torch.no_grad():
+            theirs.append(model.model(ids, output_hidden_states=True).hidden_states[layers][0].mean(0))
+    return {"base_embedding_worst": worst_cosine(reply["embedding.base"], torch.stack(theirs))}
+
+
+def compare_minilm(directory, texts, reply):
+    tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory).float().eval()
+    theirs = []
+    for text in texts:
+        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+        with torch.no_grad():
+            theirs.append(torch.nn.functional.normalize(model(**inputs).last_hidden_state[0].mean(0), dim=0))
+    ours = reply["embedding.minilm"]
+    return {"minilm_embedding_worst": worst_cosine(ours, torch.stack(theirs)),
+            "minilm_length_worst": (ours.norm(dim=1) - 1).abs().max().item()}
+
+
+def compare_gradients(model, rows, rank, reply):
+    adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=LINEARS,
+                                               task_type="CAUSAL_LM"))
+    parameters = {name.replace(".default", ""): p for name, p in adapted.named_parameters() if "lora_" in name}
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(reply[name])
+    losses = []
+    for ids in rows:
+        logits = adapted(torch.tensor([ids])).logits[0, :-1]
+        losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none"))
+    loss = torch.cat(losses)
+    loss.mean().backward()
+    cosines = {name: torch.nn.functional.cosine_similarity(parameter.grad.flatten().double(),
+                                                           reply["grad." + name].flatten().double(), dim=0).item()
+               for name, parameter in parameters.items()}
+    ours, theirs = (torch.cat([f(name).flatten() for name in parameters]).double()
+                    for f in (lambda n: reply["grad." + n], lambda n: parameters[n].grad))
+    return {"gradient_cosine_worst": min(cosines.values()), "gradient_worst_at": min(cosines, key=cosines.get),
+            "gradient_cosine": torch.nn.functional.cosine_similarity(ours, theirs, dim=0).item(),
+            "gradient_relative_error": ((ours - theirs).norm() / theirs.norm()).item(),
+            "loss_ours": reply["nats"].mean().item(), "loss_theirs": loss.mean().item(),
+            "token_nats_worst": (reply["nats"] - loss.detach()).abs().max().item()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("program", "gguf", "minilm", "texts"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    lines = [json.loads(line)["text"] for line in pathlib.Path(options.texts).read_text().splitlines()]
+    texts = [text for text in lines if text.strip()][:options.count]
+    model = transformers_llama(options.gguf)
+    from tokenizers import Tokenizer  # the ids of the logits' rows: any will do, these are typical
+    from transformers.integrations.ggml import convert_gguf_tokenizer
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+    tokenizer, _ = convert_gguf_tokenizer("llama", load_gguf_checkpoint(options.gguf)["tokenizer"])
+    rows = [tokenizer.encode(text).ids[:256] for text in texts[:8]]
+    request = {"ids": [row for row in rows if len(row) > 1], "texts": texts, "layers": 4, "rank": 8}
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        subprocess.run([options.program, options.gguf, options.minilm, options.precision], stdout=file, check=True,
+                       input=json.dumps(request).encode())
+        reply = load_file(file.name)
+    figures = {"precision": options.precision, **compare_logits(model, request["ids"], reply),
+               **compare_base_embeddings(model, len(texts), 4, reply), **compare_minilm(options.minilm, texts, reply),
+               **compare_gradients(model, request["ids"], 8, reply)}
+    print(json.dumps(figures, indent=2))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
+    exact = options.precision == "float32"
+    failed = [name for name, ok in {
+        "logits_worst": not exact or figures["logits_worst"] <= 2e-2,
+        "argmax_same": not exact or figures["argmax_same"] >= 0.999,
+        "base_embedding_worst": not exact or figures["base_embedding_worst"] <= 1e-4,
+        "minilm_embedding_worst": figures["minilm_embedding_worst"] <= 1e-4,
+        "gradient_cosine": figures["gradient_cosine"] > 0.99,
+    }.items() if not ok]
+    if failed:
+        sys.exit("beyond the limit: " + ", ".join(failed))
+
+
+if __name__ == "__main__":
+    main()

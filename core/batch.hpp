@@ -1,0 +1,44 @@
+// Samples packed into one sequence: token ids, positions that restart per segment, the blocks that
+// attention works in, and the rows whose next token counts. Plain data, built per step, one thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/base.hpp"
+
+namespace kpool {
+
+/// One contiguous text inside the packed sequence.
+struct Segment {
+  std::span<const std::int32_t> tokens;
+  std::int64_t context = 1;  ///< so many leading tokens are not predicted (at least the first)
+};
+
+/// Queries [row, row + rows) of the packed sequence against keys [key, key + keys). Attention in such
+/// bands has GEMMs of a few fixed shapes, whatever the lengths of the segments are.
+struct AttentionBlock {
+  std::int64_t row = 0, rows = 0, key = 0, keys = 0;
+  std::int64_t masked = 0;  ///< the mask covers only keys from this column on
+  at::Tensor mask;          ///< (rows, keys - masked) dtype: 0 where the key is visible, else minus infinity
+};
+
+struct Batch {
+  at::Tensor ids;   ///< (tokens) int64, padded to a multiple of 32
+  at::Tensor cos;   ///< (tokens, head_width / 2) float32
+  at::Tensor sin;   ///< (tokens, head_width / 2) float32
+  std::vector<AttentionBlock> blocks;
+  at::Tensor rows;     ///< (counted) int64: rows whose next token is predicted
+  at::Tensor targets;  ///< (counted) int64: that next token
+  std::vector<std::int64_t> counted_per_segment;
+  std::int64_t tokens = 0;   ///< before padding
+  std::int64_t counted = 0;
+};
+
+/// Every token must be below the vocabulary's size.
+Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments);
+
+}  // namespace kpool

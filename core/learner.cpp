@@ -1,0 +1,157 @@
+#include "core/learner.hpp"
+
+#include <cmath>
+#include <set>
+
+#include "core/llama.hpp"
+#include "core/signum.hpp"
+#include "core/slot.hpp"
+#include "core/threads.hpp"
+#include "core/weights.hpp"
+
+namespace kpool {
+namespace {
+
+double mean_of(const at::Tensor& nats) {
+  return nats.sum(at::kDouble).item<double>() / static_cast<double>(nats.size(0));
+}
+
+bool finite(std::span<const float> values) {
+  double sum = 0;  // a NaN or an infinity stays one
+  for (const float value : values) sum += std::abs(value);
+  return std::isfinite(sum);
+}
+
+bool due(std::uint64_t step, std::uint32_t every) { return every != 0 && step % every == 0; }
+
+class LoraLearner final : public Learner {
+ public:
+  LoraLearner(const LearnerOptions& options, std::shared_ptr<const Base> base)
+      : options_(options),
+        base_(std::move(base)),
+        weights_(base_->weights()),
+        layout_(weights_.shape, options.rank),
+        identity_{options.alpha, base_->fingerprint()},
+        adapter_(layout_, weights_.dtype, options.alpha / options.rank),
+        gradient_(static_cast<std::size_t>(layout_.size)),
+        slots_(options.slots) {
+    KPOOL_ASSERT(weights_.whole() && options.slots > 0 && options.tokens_per_step >= 2);
+  }
+
+  void open(const Birth& birth) override {
+    KPOOL_ASSERT(birth.slot < slots_.size() && birth.generation != 0);
+    Slot& slot = slots_[birth.slot];
+    slot.buffer.clear();  // what waited for the old adapter would vanish with it
+    slot.state = {birth.generation, 0, std::vector<float>(gradient_.size()), std::vector<float>(gradient_.size())};
+    draw_lora(layout_, options_.seed, birth.generation, slot.state.weights);
+    dirty_.insert(birth.slot);
+  }
+
+  std::vector<StepReport> learn(std::uint32_t index, Sample sample) override {
+    KPOOL_ASSERT(index < slots_.size() && slots_[index].state.open());
+    use_threads(options_.threads);
+    slots_[index].buffer.add(std::move(sample));
+    std::vector<StepReport> reports;
+    while (slots_[index].buffer.tokens() >= options_.tokens_per_step) reports.push_back(step(index));
+    return reports;
+  }
+
+  std::vector<StepReport> flush() override {
+    use_threads(options_.threads);
+    std::vector<StepReport> reports;
+    for (std::uint32_t i = 0; i < slots_.size(); ++i)
+      while (!slots_[i].buffer.empty()) reports.push_back(step(i));
+    return reports;
+  }
+
+  std::vector<std::uint32_t> take_dirty() override {
+    std::vector<std::uint32_t> taken(dirty_.begin(), dirty_.end());
+    dirty_.clear();
+    return taken;
+  }
+
+  std::string save(std::uint32_t index) const override {
+    KPOOL_ASSERT(index < slots_.size() && slots_[index].state.open());
+    return save_slot(slots_[index].state, layout_, identity_);
+  }
+
+  Status restore(std::uint32_t index, std::string_view bytes) override {
+    KPOOL_ASSERT(index < slots_.size());
+    auto state = restore_slot(bytes, layout_, identity_);
+    if (!state) return state.error();
+    slots_[index].state = std::move(*state);
+    slots_[index].buffer.clear();
+    dirty_.erase(index);
+    return Done{};
+  }
+
+ private:
+  struct Slot {
+    SlotState state;
+    PackingBuffer buffer;
+  };
+  using Pieces = std::vector<PackingBuffer::Piece>;
+
+  StepReport step(std::uint32_t index) {
+    Slot& slot = slots_[index];
+    const Pieces pieces = slot.buffer.take(options_.tokens_per_step);
+    std::vector<Segment> segments;
+    for (const auto& piece : pieces) segments.push_back({piece.sample.tokens, piece.context});
+    const Batch batch = make_batch(weights_, segments);
+    StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
+    for (const auto& piece : pieces) report.records += piece.ends;
+    if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
+    adapter_.load(slot.state.weights);
+    report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, gradient_));
+    if (!std::isfinite(report.loss) || !finite(gradient_)) return refuse(slot, pieces, report);
+    report.step = slot.state.step + 1;
+    measure(slot.state, batch, report);
+    const SignumOptions signum{options_.learning_rate, options_.momentum, options_.weight_decay};
+    signum_step(slot.state.weights, slot.state.momentum, gradient_, signum,
+                static_cast<double>(batch.tokens) / options_.tokens_per_step);
+    slot.state.step = report.step;
+    dirty_.insert(index);
+    return report;
+  }
+
+  /// Every record that has a part in the step, with what still waits of the one that was cut.
+  static StepReport refuse(Slot& slot, const Pieces& pieces, StepReport report) {
+    report = {report.slot, report.step};
+    for (const auto& piece : pieces) report.refused.push_back({piece.sample.origin, Refusal::numeric});
+    if (!pieces.back().ends) slot.buffer.drop(pieces.back().sample.origin);
+    return report;
+  }
+
+  /// Gain and sharpness (method.md 2(d)), where this step is due for them; both before the update.
+  void measure(const SlotState& state, const Batch& batch, StepReport& report) {
+    if (due(report.step, options_.gain_every)) report.gain = mean_of(nats(weights_, batch, nullptr)) - report.loss;
+    if (!due(report.step, options_.sharpness_every)) return;
+    std::vector<float> signs(gradient_.size()), moved(gradient_.size());
+    draw_signs(options_.seed, state.generation, report.step, signs);
+    double sum = 0;
+    for (const auto eta : {static_cast<float>(options_.learning_rate), -static_cast<float>(options_.learning_rate)}) {
+      for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = state.weights[i] + eta * signs[i];
+      adapter_.load(moved);
+      sum += mean_of(nats(weights_, batch, &adapter_));
+    }
+    report.sharpness = 0.5 * (sum - 2 * report.loss);
+  }
+
+  const LearnerOptions options_;
+  const std::shared_ptr<const Base> base_;
+  const Base::Weights& weights_;
+  const LoraLayout layout_;
+  const SlotIdentity identity_;
+  Adapter adapter_;              // scratch: the slot of the step in compute precision
+  std::vector<float> gradient_;  // scratch: (layout.size)
+  std::vector<Slot> slots_;
+  std::set<std::uint32_t> dirty_;
+};
+
+}  // namespace
+
+std::unique_ptr<Learner> make_learner(const LearnerOptions& options, std::shared_ptr<const Base> base) {
+  return std::make_unique<LoraLearner>(options, std::move(base));
+}
+
+}  // namespace kpool

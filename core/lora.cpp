@@ -1,0 +1,116 @@
+#include "core/lora.hpp"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/result.hpp"
+
+namespace kpool {
+namespace {
+
+/// SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters its argument's bits.
+std::uint64_t scatter(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+std::uint64_t key_of(std::uint64_t a, std::uint64_t b, std::uint64_t c) { return scatter(scatter(scatter(a) ^ b) ^ c); }
+
+at::Tensor view_of(std::span<const float> flat, std::int64_t offset, std::int64_t rows, std::int64_t columns) {
+  // from_blob takes no const pointer; what it returns here is only read, but for store_gradient's own copy.
+  return at::from_blob(const_cast<float*>(flat.data()) + offset, {rows, columns}, at::kFloat);
+}
+
+}  // namespace
+
+LoraLayout::LoraLayout(const BaseShape& shape, std::int64_t rank) : rank(rank) {
+  KPOOL_ASSERT(rank > 0);
+  const std::int64_t q = shape.heads * shape.head_width, kv = shape.kv_heads * shape.head_width;
+  using Members = std::vector<std::pair<const char*, std::int64_t>>;
+  auto add = [&](const std::string& prefix, std::int64_t in, const Members& members) {
+    LoraGroup group{places.size(), members.size(), in, 0, size};
+    for (const auto& [name, out] : members) {
+      places.push_back({prefix + name, in, out, size, 0});
+      size += this->rank * in;
+      group.out += out;
+    }
+    for (std::size_t i = group.first; i < places.size(); ++i) {
+      places[i].b = size;
+      size += this->rank * places[i].out;
+    }
+    groups.push_back(group);
+  };
+  for (std::int64_t i = 0; i < shape.layers; ++i) {
+    const std::string layer = "layers." + std::to_string(i) + ".";
+    add(layer + "self_attn.", shape.hidden, {{"q_proj", q}, {"k_proj", kv}, {"v_proj", kv}});
+    add(layer + "self_attn.", q, {{"o_proj", shape.hidden}});
+    add(layer + "mlp.", shape.hidden, {{"gate_proj", shape.ffn}, {"up_proj", shape.ffn}});
+    add(layer + "mlp.", shape.ffn, {{"down_proj", shape.hidden}});
+  }
+}
+
+void draw_lora(const LoraLayout& layout, std::uint64_t seed, std::uint64_t generation, std::span<float> out) {
+  KPOOL_ASSERT(static_cast<std::int64_t>(out.size()) == layout.size);
+  std::fill(out.begin(), out.end(), 0.0f);
+  for (std::size_t i = 0; i < layout.places.size(); ++i) {
+    const LoraPlace& place = layout.places[i];
+    const std::uint64_t key = key_of(seed, generation, i);
+    const double bound = 1.0 / std::sqrt(static_cast<double>(place.in));  // sqrt(6 / ((1 + a^2) fan_in)), a = sqrt 5
+    for (std::int64_t j = 0; j < layout.rank * place.in; ++j) {
+      const double unit = static_cast<double>(scatter(key + static_cast<std::uint64_t>(j)) >> 40) * 0x1p-24;  // [0, 1)
+      out[place.a + j] = static_cast<float>((2 * unit - 1) * bound);
+    }
+  }
+}
+
+void draw_signs(std::uint64_t seed, std::uint64_t generation, std::uint64_t step, std::span<float> out) {
+  const std::uint64_t key = key_of(~seed, generation, step);
+  std::uint64_t bits = 0;
+  for (std::size_t i = 0; i < out.size(); ++i, bits >>= 1) {
+    if (i % 64 == 0) bits = scatter(key + i / 64);
+    out[i] = (bits & 1) ? 1.0f : -1.0f;
+  }
+}
+
+Adapter::Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale) : layout(&layout), scale(scale) {
+  for (const LoraGroup& group : layout.groups) {
+    const std::int64_t rows = static_cast<std::int64_t>(group.count) * layout.rank;
+    groups.push_back({at::empty({rows, group.in}, dtype), at::zeros({group.out, rows}, dtype)});
+  }
+}
+
+void Adapter::load(std::span<const float> flat) {
+  KPOOL_ASSERT(static_cast<std::int64_t>(flat.size()) == layout->size);
+  const std::int64_t rank = layout->rank;
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const LoraGroup& group = layout->groups[g];
+    groups[g].a.copy_(view_of(flat, group.a, groups[g].a.size(0), group.in));
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < group.count; ++i) {
+      const LoraPlace& place = layout->places[group.first + i];
+      groups[g].b.narrow(0, row, place.out).narrow(1, static_cast<std::int64_t>(i) * rank, rank)
+          .copy_(view_of(flat, place.b, place.out, rank));
+      row += place.out;
+    }
+  }
+}
+
+void store_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, const at::Tensor& db,
+                    std::span<float> flat) {
+  view_of(flat, group.a, da.size(0), group.in).copy_(da);
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < group.count; ++i) {
+    const LoraPlace& place = layout.places[group.first + i];
+    view_of(flat, place.b, place.out, layout.rank)
+        .copy_(db.narrow(0, row, place.out).narrow(1, static_cast<std::int64_t>(i) * layout.rank, layout.rank));
+    row += place.out;
+  }
+}
+
+}  // namespace kpool

@@ -1,0 +1,21 @@
+// Signum: sign descent with momentum (Bernstein et al. 2018, arXiv 1802.04434), decoupled decay.
+// Stateless; the arrays belong to the caller.
+#pragma once
+
+#include <span>
+
+namespace kpool {
+
+struct SignumOptions {
+  double learning_rate = 1e-3;  ///< every weight moves by exactly so much, or stays
+  double momentum = 0.9;        ///< beta
+  double weight_decay = 0;      ///< lambda
+  double dead_zone = 0;         ///< |momentum| below this counts as zero
+};
+
+/// m = beta m + (1 - beta) g;  w = (1 - eta lambda) w - eta sign(m), where sign(0) = 0 and eta is the
+/// learning rate times `share`, the batch's share of a full one. All spans have one length.
+void signum_step(std::span<float> weights, std::span<float> momentum, std::span<const float> gradient,
+                 const SignumOptions& options, double share);
+
+}  // namespace kpool

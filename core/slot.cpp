@@ -1,0 +1,151 @@
+#include "core/slot.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+
+#include "core/safetensors.hpp"
+
+namespace kpool {
+namespace {
+
+constexpr std::string_view kMomentum = "momentum.";
+
+std::string to_text(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+Error damaged(const std::string& what) { return {Fault::bad_input, "stored slot: " + what}; }
+Error mismatch(const std::string& what) { return {Fault::mismatch, "stored slot: " + what}; }
+
+Result<std::uint64_t> counter(const SafeTensors& contents, const std::string& key) {
+  const auto found = contents.metadata.find(key);
+  if (found == contents.metadata.end()) return damaged("metadata " + key + " is absent.");
+  std::uint64_t value = 0;
+  const char* end = found->second.data() + found->second.size();
+  const auto [stop, fault] = std::from_chars(found->second.data(), end, value);
+  if (fault != std::errc{} || stop != end) return damaged("metadata " + key + " is no number.");
+  return value;
+}
+
+Status expect(const SafeTensors& contents, const std::string& key, const std::string& wanted) {
+  const auto found = contents.metadata.find(key);
+  if (found == contents.metadata.end()) return damaged("metadata " + key + " is absent.");
+  if (found->second != wanted) return mismatch(key + " is " + found->second + ", configured is " + wanted + ".");
+  return Done{};
+}
+
+SafeTensor view_of(const std::vector<float>& flat, std::int64_t offset, std::int64_t rows, std::int64_t columns) {
+  const auto* bytes = reinterpret_cast<const char*>(flat.data() + offset);
+  return {"F32", {rows, columns}, {bytes, static_cast<std::size_t>(rows * columns) * sizeof(float)}};
+}
+
+/// Copies one tensor into the flat array.
+Status read_tensor(const SafeTensors& contents, const std::string& name, std::int64_t rows, std::int64_t columns,
+                   float* out) {
+  const auto found = contents.tensors.find(name);
+  if (found == contents.tensors.end()) return mismatch("tensor " + name + " is absent.");
+  const SafeTensor& tensor = found->second;
+  if (tensor.dtype != "F32" || tensor.shape != std::vector<std::int64_t>{rows, columns})
+    return mismatch("tensor " + name + " has another type or shape than the configured adapter.");
+  std::memcpy(out, tensor.data.data(), tensor.data.size());
+  const auto* values = out;
+  if (!std::all_of(values, values + rows * columns, [](float x) { return std::isfinite(x); }))
+    return damaged("tensor " + name + " holds a value that is not finite.");
+  return Done{};
+}
+
+}  // namespace
+
+std::string lora_a_name(const LoraPlace& place) { return "base_model.model.model." + place.module + ".lora_A.weight"; }
+std::string lora_b_name(const LoraPlace& place) { return "base_model.model.model." + place.module + ".lora_B.weight"; }
+
+std::string save_slot(const SlotState& state, const LoraLayout& layout, const SlotIdentity& identity) {
+  KPOOL_ASSERT(state.open());
+  SafeTensors contents;
+  for (const LoraPlace& place : layout.places) {
+    const std::string a = lora_a_name(place), b = lora_b_name(place), momentum(kMomentum);
+    contents.tensors[a] = view_of(state.weights, place.a, layout.rank, place.in);
+    contents.tensors[b] = view_of(state.weights, place.b, place.out, layout.rank);
+    contents.tensors[momentum + a] = view_of(state.momentum, place.a, layout.rank, place.in);
+    contents.tensors[momentum + b] = view_of(state.momentum, place.b, place.out, layout.rank);
+  }
+  contents.metadata = {{"rank", std::to_string(layout.rank)},
+                       {"alpha", to_text(identity.alpha)},
+                       {"base", identity.base},
+                       {"generation", std::to_string(state.generation)},
+                       {"step", std::to_string(state.step)}};
+  return write_safetensors(contents);
+}
+
+Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout, const SlotIdentity& identity) {
+  auto contents = parse_safetensors(bytes);
+  if (!contents) return contents.error();
+  const std::pair<const char*, std::string> fixed[] = {
+      {"rank", std::to_string(layout.rank)}, {"alpha", to_text(identity.alpha)}, {"base", identity.base}};
+  for (const auto& [key, wanted] : fixed)
+    if (auto same = expect(*contents, key, wanted); !same) return same.error();
+  const auto generation = counter(*contents, "generation"), step = counter(*contents, "step");
+  if (!generation) return generation.error();
+  if (!step) return step.error();
+  if (*generation == 0) return damaged("its generation is 0.");
+  const auto size = static_cast<std::size_t>(layout.size);
+  SlotState state{*generation, *step, std::vector<float>(size), std::vector<float>(size)};
+  for (const LoraPlace& place : layout.places)
+    for (auto* flat : {&state.weights, &state.momentum}) {
+      const std::string prefix(flat == &state.momentum ? kMomentum : "");
+      auto a = read_tensor(*contents, prefix + lora_a_name(place), layout.rank, place.in, flat->data() + place.a);
+      if (!a) return a.error();
+      auto b = read_tensor(*contents, prefix + lora_b_name(place), place.out, layout.rank, flat->data() + place.b);
+      if (!b) return b.error();
+    }
+  return state;
+}
+
+void PackingBuffer::add(Sample sample) {
+  tokens_ += static_cast<std::int64_t>(sample.tokens.size());
+  const auto context = std::max<std::int64_t>(1, sample.prompt_tokens);
+  waiting_.push_back({std::move(sample), context, true});
+}
+
+std::vector<PackingBuffer::Piece> PackingBuffer::take(std::int64_t limit) {
+  KPOOL_ASSERT(limit >= 2);
+  std::vector<Piece> taken;
+  std::size_t whole = 0;
+  for (; whole < waiting_.size(); ++whole) {
+    Piece& piece = waiting_[whole];
+    const auto length = static_cast<std::int64_t>(piece.sample.tokens.size());
+    if (length <= limit) {
+      limit -= length;
+      tokens_ -= length;
+      taken.push_back(std::move(piece));
+      continue;
+    }
+    if (limit < 2) break;  // one token alone predicts nothing
+    std::vector<std::int32_t>& tokens = piece.sample.tokens;
+    Piece front{{piece.sample.origin, piece.sample.prompt_tokens, {tokens.begin(), tokens.begin() + limit}},
+                piece.context, false};
+    tokens.erase(tokens.begin(), tokens.begin() + limit - 1);
+    piece.context = std::max<std::int64_t>(1, piece.context - (limit - 1));
+    tokens_ -= limit - 1;
+    taken.push_back(std::move(front));
+    break;
+  }
+  waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(whole));
+  return taken;
+}
+
+void PackingBuffer::drop(const Origin& origin) {
+  if (waiting_.empty() || !(waiting_.front().sample.origin == origin)) return;
+  tokens_ -= static_cast<std::int64_t>(waiting_.front().sample.tokens.size());
+  waiting_.erase(waiting_.begin());
+}
+
+void PackingBuffer::clear() {
+  waiting_.clear();
+  tokens_ = 0;
+}
+
+}  // namespace kpool

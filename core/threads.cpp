@@ -1,0 +1,12 @@
+#include "core/threads.hpp"
+
+#include <ATen/Parallel.h>
+
+namespace kpool {
+
+void use_threads(std::uint32_t count) {
+  const auto wanted = count != 0 ? static_cast<int>(count) : at::intraop_default_num_threads();
+  if (at::get_num_threads() != wanted) at::set_num_threads(wanted);
+}
+
+}  // namespace kpool

@@ -1,0 +1,178 @@
+#include "core/llama.hpp"
+
+#include <ATen/ops/equal.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+#include "core/threads.hpp"
+#include "core/weights.hpp"
+#include "tests/temporary_directory.hpp"
+#include "tests/tiny_model.hpp"
+
+using namespace kpool;
+using kpool::testing::TemporaryDirectory;
+using kpool::testing::TinyModel;
+
+namespace {
+
+std::shared_ptr<const Base> load(const TinyModel& model, const std::string& precision = "float32") {
+  TemporaryDirectory directory;
+  kpool::testing::write_tiny_model(model, directory.file("tiny.gguf"));
+  auto base = Base::load({directory.file("tiny.gguf"), precision});
+  REQUIRE(base);
+  return *base;
+}
+
+std::vector<std::int32_t> random_tokens(std::size_t count, std::uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::vector<std::int32_t> tokens(count);
+  for (auto& token : tokens) token = static_cast<std::int32_t>(engine() % 256);
+  return tokens;
+}
+
+/// An adapter whose B is not zero, so that A has a gradient.
+std::vector<float> random_adapter(const LoraLayout& layout) {
+  std::vector<float> flat(layout.size), signs(layout.size);
+  draw_lora(layout, 3, 1, flat);
+  draw_signs(3, 1, 1, signs);
+  for (const LoraPlace& place : layout.places)
+    for (std::int64_t i = 0; i < place.out * layout.rank; ++i) flat[place.b + i] = 0.05f * signs[place.b + i];
+  return flat;
+}
+
+double mean_nats(const Base& base, const Batch& batch, Adapter& adapter, const std::vector<float>& flat) {
+  adapter.load(flat);
+  return nats(base.weights(), batch, &adapter).sum(at::kDouble).item<double>() / static_cast<double>(batch.counted);
+}
+
+/// Compares the gradient of each matrix with central differences, along the gradient itself and along
+/// a random direction.
+void check_gradients(const Base& base, const Batch& batch) {
+  const LoraLayout layout(base.shape(), 4);
+  Adapter adapter(layout, at::kFloat, 2.0);
+  const std::vector<float> flat = random_adapter(layout);
+  std::vector<float> gradient(layout.size), signs(layout.size);
+  draw_signs(5, 1, 1, signs);
+  adapter.load(flat);
+  nats_and_gradient(base.weights(), batch, adapter, gradient);
+  using Direction = std::vector<float>;
+  auto check = [&](const std::string& name, std::int64_t offset, std::int64_t count, const Direction& direction) {
+    const double norm = std::sqrt(std::inner_product(direction.begin() + offset, direction.begin() + offset + count,
+                                                     direction.begin() + offset, 0.0));
+    REQUIRE(norm > 0);
+    const double epsilon = 0.02 / norm;
+    double expected = 0;
+    std::vector<float> up = flat, down = flat;
+    for (std::int64_t i = offset; i < offset + count; ++i) {
+      expected += static_cast<double>(gradient[i]) * direction[i] / norm;
+      up[i] += static_cast<float>(epsilon * direction[i]);
+      down[i] -= static_cast<float>(epsilon * direction[i]);
+    }
+    const double measured = (mean_nats(base, batch, adapter, up) - mean_nats(base, batch, adapter, down)) / 0.04;
+    const double size = std::sqrt(std::inner_product(gradient.begin() + offset, gradient.begin() + offset + count,
+                                                     gradient.begin() + offset, 0.0));
+    INFO(name << ": expected " << expected << ", measured " << measured << ", norm " << size);
+    CHECK(std::abs(measured - expected) <= 1e-3 * size);
+  };
+  for (const LoraPlace& place : layout.places)
+    for (const auto* direction : {&gradient, &signs}) {
+      check(place.module + " A", place.a, layout.rank * place.in, *direction);
+      check(place.module + " B", place.b, layout.rank * place.out, *direction);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("the gradients of A and B are those of finite differences", "[llama]") {
+  use_threads(1);
+  const auto one = random_tokens(40, 1), two = random_tokens(25, 2), three = random_tokens(90, 3);
+  const std::vector<Segment> segments{{one, 1}, {two, 10}, {three, 1}};
+  SECTION("llama") {
+    const auto base = load({});
+    check_gradients(*base, make_batch(base->weights(), segments));
+  }
+  SECTION("llama with a head of its own and one key-value head per query head") {
+    const auto base = load({.kv_heads = 4, .tied = false});
+    check_gradients(*base, make_batch(base->weights(), segments));
+  }
+  SECTION("qwen2") {
+    const auto base = load({.architecture = "qwen2"});
+    check_gradients(*base, make_batch(base->weights(), segments));
+  }
+}
+
+TEST_CASE("packed segments do not see each other", "[llama]") {
+  use_threads(1);
+  const auto base = load({});
+  const LoraLayout layout(base->shape(), 4);
+  Adapter adapter(layout, at::kFloat, 2.0);
+  adapter.load(random_adapter(layout));
+  const auto one = random_tokens(150, 1), two = random_tokens(77, 2), three = random_tokens(200, 3);
+  const std::vector<Segment> segments{{one, 1}, {two, 1}, {three, 1}};
+  const at::Tensor packed = nats(base->weights(), make_batch(base->weights(), segments), &adapter);
+  std::int64_t row = 0;
+  for (const Segment& segment : segments) {
+    const at::Tensor alone = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), &adapter);
+    CHECK(packed.narrow(0, row, alone.size(0)).sub(alone).abs().max().item<float>() < 2e-5f);
+    row += alone.size(0);
+  }
+  CHECK(row == packed.size(0));
+}
+
+TEST_CASE("a later token never changes an earlier prediction", "[llama]") {
+  use_threads(1);
+  const auto base = load({});
+  auto tokens = random_tokens(300, 4);
+  const Segment segment{tokens, 1};
+  const at::Tensor before = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), nullptr);
+  tokens[250] = (tokens[250] + 1) % 256;
+  const at::Tensor after = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), nullptr);
+  CHECK(at::equal(before.narrow(0, 0, 249), after.narrow(0, 0, 249)));
+  CHECK_FALSE(at::equal(before.narrow(0, 249, 50), after.narrow(0, 249, 50)));
+}
+
+TEST_CASE("only the tokens after a prompt are counted", "[llama]") {
+  const auto base = load({});
+  const auto tokens = random_tokens(20, 5);
+  const Segment segments[] = {{tokens, 1}, {tokens, 15}, {tokens, 20}};
+  const Batch batch = make_batch(base->weights(), segments);
+  CHECK(batch.counted_per_segment == std::vector<std::int64_t>{19, 5, 0});
+  CHECK(batch.counted == 24);
+  CHECK(batch.targets.size(0) == 24);
+  CHECK(batch.targets[19].item<std::int64_t>() == tokens[15]);
+  CHECK(batch.rows[19].item<std::int64_t>() == 20 + 14);
+}
+
+TEST_CASE("an adapter with B = 0 changes nothing and gives A no gradient", "[llama]") {
+  use_threads(1);
+  const auto base = load({});
+  const LoraLayout layout(base->shape(), 4);
+  Adapter adapter(layout, at::kFloat, 2.0);
+  std::vector<float> flat(layout.size), gradient(layout.size, 7.0f);
+  draw_lora(layout, 1, 1, flat);
+  adapter.load(flat);
+  const auto tokens = random_tokens(64, 6);
+  const Segment segment{tokens, 1};
+  const Batch batch = make_batch(base->weights(), {&segment, 1});
+  CHECK(at::equal(nats_and_gradient(base->weights(), batch, adapter, gradient), nats(base->weights(), batch, nullptr)));
+  for (const LoraPlace& place : layout.places) {
+    const auto* a = gradient.data() + place.a;
+    const auto* b = gradient.data() + place.b;
+    CHECK(std::all_of(a, a + layout.rank * place.in, [](float x) { return x == 0; }));
+    CHECK(std::any_of(b, b + layout.rank * place.out, [](float x) { return x != 0; }));
+  }
+}
+
+TEST_CASE("bfloat16 agrees with float32 to its precision", "[llama]") {
+  use_threads(1);
+  const auto exact = load({}), rough = load({}, "bfloat16");
+  const auto tokens = random_tokens(200, 7);
+  const Segment segment{tokens, 1};
+  const at::Tensor a = nats(exact->weights(), make_batch(exact->weights(), {&segment, 1}), nullptr);
+  const at::Tensor b = nats(rough->weights(), make_batch(rough->weights(), {&segment, 1}), nullptr);
+  CHECK(std::abs(a.sub(b).mean().item<float>()) < 0.02f);
+  CHECK(a.sub(b).abs().max().item<float>() < 0.5f);
+}

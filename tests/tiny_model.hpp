@@ -1,0 +1,20 @@
+// A random-weight model of a few thousand parameters in GGUF, for tests that need a whole model but
+// no knowledge in it. The same seed gives the same bytes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kpool::testing {
+
+struct TinyModel {
+  std::string architecture = "llama";  ///< llama | qwen2 (with biases)
+  std::int64_t layers = 2, hidden = 32, heads = 4, kv_heads = 2, ffn = 64, context = 512;
+  bool tied = true;
+  std::uint64_t seed = 1;
+};
+
+/// The vocabulary is the 256 bytes and a few merges of English.
+void write_tiny_model(const TinyModel& model, const std::string& path);
+
+}  // namespace kpool::testing
