@@ -9,6 +9,10 @@ Status Encoding::open() {
   auto made = make_();
   if (!made) return made.error();
   encoder_ = *std::move(made);
+  if (journal_path_.empty()) return Done{};
+  auto journal = FlightJournal::open(journal_path_);
+  if (!journal) return journal.error();
+  journal_ = *std::move(journal);
   return Done{};
 }
 
@@ -30,10 +34,11 @@ Status Encoding::on_message(pipeline::Message message, Outbox& out) {
   pipeline::EncodedRecords encoded;
   pipeline::Refused refused{group_ + 1, {}};
   records_ += records->records.size();
-  for (Encoded& result : encode(std::move(records->records))) {
-    if (auto* record = std::get_if<EncodedRecord>(&result)) {
-      tokens_ += record->tokens.size();
-      encoded.records.push_back(std::move(*record));
+  for (Record& record : records->records) {
+    Encoded result = encode(std::move(record));
+    if (auto* done = std::get_if<EncodedRecord>(&result)) {
+      tokens_ += done->tokens.size();
+      encoded.records.push_back(std::move(*done));
     } else {
       refused.records.push_back(std::get<RefusedRecord>(result));
     }
@@ -44,23 +49,23 @@ Status Encoding::on_message(pipeline::Message message, Outbox& out) {
   return Done{};
 }
 
-/// A record that makes the encoder throw is refused alone; its neighbours are encoded without it.
-std::vector<Encoded> Encoding::encode(std::vector<Record> records) {
-  std::vector<Encoded> results;
-  for (Record& record : records) {
-    const Origin origin = record.origin;
-    std::vector<Record> one;
-    one.push_back(std::move(record));
-    try {
-      auto encoded = encoder_->encode(std::move(one));
-      KPOOL_ASSERT(encoded.size() == 1);
-      results.push_back(std::move(encoded.front()));
-    } catch (const std::exception& error) {
-      spdlog::error("encoding: record {} of source {} was refused: {}", origin.seq, origin.source, error.what());
-      results.push_back(RefusedRecord{origin, Refusal::internal});
-    }
+/// A record that makes the encoder throw is refused alone.
+Encoded Encoding::encode(Record record) {
+  const Origin origin = record.origin;
+  if (journal_ && journal_->is_poison(origin)) return RefusedRecord{origin, Refusal::poison};
+  if (journal_) journal_->take(origin);
+  std::vector<Record> one;
+  one.push_back(std::move(record));
+  Encoded result = RefusedRecord{origin, Refusal::internal};
+  try {
+    auto encoded = encoder_->encode(std::move(one));
+    KPOOL_ASSERT(encoded.size() == 1);
+    result = std::move(encoded.front());
+  } catch (const std::exception& error) {
+    spdlog::error("encoding: record {} of source {} was refused: {}", origin.seq, origin.source, error.what());
   }
-  return results;
+  if (journal_) journal_->put_down();
+  return result;
 }
 
 std::string Encoding::report() const {

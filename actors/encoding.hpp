@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "actors/flight_journal.hpp"
 #include "actors/stage.hpp"
 #include "core/encoder.hpp"
 
@@ -16,7 +17,9 @@ using MakeEncoder = std::function<Result<std::unique_ptr<Encoder>>()>;
 class Encoding : public Stage {
  public:
   /// identity: what the embeddings depend on.
-  Encoding(MakeEncoder make, std::string identity) : make_(std::move(make)), identity_(std::move(identity)) {}
+  /// journal: a path, or empty for none.
+  Encoding(MakeEncoder make, std::string identity, std::string journal = {})
+      : make_(std::move(make)), identity_(std::move(identity)), journal_path_(std::move(journal)) {}
   StageId id() const override { return StageId::encoding; }
   Status open() override;
   std::string identity() const override { return identity_; }
@@ -25,10 +28,11 @@ class Encoding : public Stage {
   std::string report() const override;
 
  private:
-  std::vector<Encoded> encode(std::vector<Record> records);
+  Encoded encode(Record record);
 
   const MakeEncoder make_;
-  const std::string identity_;
+  const std::string identity_, journal_path_;
+  std::unique_ptr<FlightJournal> journal_;
   std::unique_ptr<Encoder> encoder_;
   std::uint64_t group_ = 0;  ///< of the last barrier
   std::uint64_t records_ = 0, tokens_ = 0, refused_ = 0;

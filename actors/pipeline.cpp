@@ -79,6 +79,11 @@ Result<Seat> seat_serving(const Site& site) {
   return seat;
 }
 
+std::string journal(const Site& site, StageId id) {
+  const std::string& path = site.config.engine.journal;
+  return path.empty() ? path : path + "." + name(id);
+}
+
 std::string routing_identity(const Site& site) {
   const RoutingOptions& routing = site.config.routing;
   return site.parts.encoder_identity + ", " + std::to_string(routing.slots) + " slots, " + routing.covariance +
@@ -91,7 +96,7 @@ Result<Seat> seat(const Site& site, StageId id) {
     case StageId::ingestion: return seat_ingestion(site);
     case StageId::serving: return seat_serving(site);
     case StageId::encoding:
-      seat.stage = std::make_unique<Encoding>(site.parts.encoder, site.parts.encoder_identity);
+      seat.stage = std::make_unique<Encoding>(site.parts.encoder, site.parts.encoder_identity, journal(site, id));
       break;
     case StageId::routing:
       seat.stage = std::make_unique<Routing>(
@@ -99,7 +104,7 @@ Result<Seat> seat(const Site& site, StageId id) {
           RoutingStageOptions{site.config.routing.slots, site.config.engine.deterministic}, routing_identity(site));
       break;
     case StageId::training:
-      seat.stage = std::make_unique<Training>(site.parts.learner, site.parts.learner_identity);
+      seat.stage = std::make_unique<Training>(site.parts.learner, site.parts.learner_identity, journal(site, id));
       break;
     case StageId::fragility:
       seat.stage = std::make_unique<FragilityStage>(site.config.eviction);

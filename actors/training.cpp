@@ -13,6 +13,10 @@ Status Training::open() {
   auto made = make_();
   if (!made) return made.error();
   learner_ = *std::move(made);
+  if (journal_path_.empty()) return Done{};
+  auto journal = FlightJournal::open(journal_path_);
+  if (!journal) return journal.error();
+  journal_ = *std::move(journal);
   return Done{};
 }
 
@@ -46,9 +50,7 @@ Status Training::work(Outbox& out) {
   Item item = std::move(queue_.front());
   queue_.pop_front();
   if (auto* routed = std::get_if<Routed>(&item)) {
-    kill_point("train.before");
-    tell(learner_->learn(routed->slot, std::move(routed->sample)), out);
-    kill_point("train.after");
+    learn(std::move(*routed), out);
   } else if (auto* birth = std::get_if<Birth>(&item)) {
     tell(learner_->flush(), out);  // what the evicted domain still has in its buffer is trained first
     learner_->open(*birth);
@@ -58,6 +60,24 @@ Status Training::work(Outbox& out) {
   }
   busy_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
   return Done{};
+}
+
+void Training::learn(Routed routed, Outbox& out) {
+  const Origin origin = routed.sample.origin;
+  if (journal_ && journal_->is_poison(origin)) {
+    out.send(StageId::persistence, pipeline::Refused{group_ + 1, {{origin, Refusal::poison}}});
+    return;
+  }
+  kill_point("train.before");
+  if (journal_) journal_->take(origin);
+  try {
+    tell(learner_->learn(routed.slot, std::move(routed.sample)), out);
+  } catch (...) {  // the slot may be half-way: start anew from the last commit, and remember the record
+    if (journal_) journal_->mark_crash();
+    throw;
+  }
+  if (journal_) journal_->put_down();
+  kill_point("train.after");
 }
 
 void Training::tell(std::vector<StepReport> reports, Outbox& out) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <variant>
 
+#include "actors/flight_journal.hpp"
 #include "actors/stage.hpp"
 #include "core/learner.hpp"
 
@@ -15,7 +16,9 @@ using MakeLearner = std::function<Result<std::unique_ptr<Learner>>()>;
 
 class Training : public Stage {
  public:
-  Training(MakeLearner make, std::string identity) : make_(std::move(make)), identity_(std::move(identity)) {}
+  /// journal: a path, or empty for none.
+  Training(MakeLearner make, std::string identity, std::string journal = {})
+      : make_(std::move(make)), identity_(std::move(identity)), journal_path_(std::move(journal)) {}
   StageId id() const override { return StageId::training; }
   Status open() override;
   std::string identity() const override { return identity_; }
@@ -30,11 +33,13 @@ class Training : public Stage {
  private:
   struct Routed { std::uint32_t slot; Sample sample; };
   using Item = std::variant<Routed, Birth, pipeline::Barrier>;
+  void learn(Routed routed, Outbox& out);
   void tell(std::vector<StepReport> reports, Outbox& out);
   void barrier(std::uint64_t group, Outbox& out);
 
   const MakeLearner make_;
-  const std::string identity_;
+  const std::string identity_, journal_path_;
+  std::unique_ptr<FlightJournal> journal_;
   std::unique_ptr<Learner> learner_;
   std::deque<Item> queue_;  ///< what one frame held: none is read before it is empty
   std::uint64_t group_ = 0;  ///< of the last barrier

@@ -31,11 +31,12 @@ kpool::Result<kpool::LoadedConfig> read_config(const std::string& file, const st
   return kpool::load_config(files, kpool::config_environment(environ), overrides);
 }
 
-/// A core file would hold records.
-void forbid_core_files() {
+/// A core file would hold records; the journals say which record was in hand.
+void prepare_for_crashes() {
   const rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);
   prctl(PR_SET_DUMPABLE, 0);
+  kpool::FlightJournal::watch_fatal_signals();
 }
 
 kpool::Result<kpool::Outcome> run(const kpool::Config& config) {
@@ -86,7 +87,7 @@ int main(int argc, char** argv) {
   if (check || dump) return 0;
   spdlog::set_default_logger(spdlog::stderr_color_mt("kpoold"));
   spdlog::set_level(spdlog::level::from_str(loaded->config.log.level));
-  forbid_core_files();
+  prepare_for_crashes();
   auto outcome = run(loaded->config);
   if (!outcome) return fail(outcome.error());
   if (outcome->exit_code != 0) std::fprintf(stderr, "kpoold: %s\n", outcome->message.c_str());

@@ -28,6 +28,7 @@ Config bench_config(const std::string& directory) {
   config.gateway.listen = "tcp://127.0.0.1:" + std::to_string(20000 + getpid() % 20000);
   config.admin.socket = "ipc://" + directory + "/admin.sock";
   config.store.path = directory + "/store";
+  config.engine.journal.clear();
   config.gateway.sources_max = 1;
   config.gateway.credit_bytes = 64u << 20;
   config.gateway.credit_records = 1u << 20;

@@ -58,6 +58,7 @@ struct EngineConfig {
   bool deterministic = false;
   std::uint64_t seed = 0;
   std::vector<std::string> stages;  ///< empty: all in this process
+  std::string journal = "/run/kpool/inflight";  ///< files (one per stage) that name the record in hand; empty: none
   std::string transport = "inproc"; ///< inproc | ipc:<directory> | tcp:<host>:<first port>
 };
 struct LogConfig {

@@ -1,0 +1,48 @@
+// Which record a stage had in hand when the process crashed: source and number, never content. A
+// record that was in hand at three crashes is refused as poison, so that no record can stop the
+// daemon for good. Kept in a mapped file on a tmpfs: it outlives the process, not the machine.
+// Only crashes of the process's own count (a fatal signal, an exception out of a library); kill -9
+// and a power cut are not the record's fault.
+// One journal per stage; owned by it, used on its thread alone.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "core/record.hpp"
+#include "core/result.hpp"
+
+namespace kpool {
+
+class FlightJournal {
+ public:
+  static constexpr std::uint32_t crashes_max = 3;
+
+  /// Maps `path`, created if absent, and blames the record that was in hand at a crash.
+  /// Errors: io, naming the path.
+  static Result<std::unique_ptr<FlightJournal>> open(const std::string& path);
+  ~FlightJournal();
+
+  void take(const Origin& origin);
+  void put_down();
+  bool is_poison(const Origin& origin) const;
+  /// The process is about to end because of what is in hand. Async-signal-safe.
+  void mark_crash();
+  /// Marks all open journals when a fatal signal comes, then lets it do what it does. Call once, in main.
+  static void watch_fatal_signals();
+
+ private:
+  struct Suspect { std::uint64_t seq; std::uint32_t source, crashes; };
+  struct Page {
+    std::uint64_t seq;  ///< in hand; 0: nothing
+    std::uint32_t source, crashed, next_suspect, unused;
+    std::array<Suspect, 64> suspects;  ///< a ring
+  };
+  explicit FlightJournal(Page* page);
+  void blame(const Origin& origin);
+
+  Page* const page_;
+};
+
+}  // namespace kpool
