@@ -1,0 +1,74 @@
+// bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS]
+// Seconds of one training step and of its parts that stand alone, on random tokens: medians of one run.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <random>
+
+#include "core/llama.hpp"
+#include "core/signum.hpp"
+#include "core/threads.hpp"
+#include "core/weights.hpp"
+
+using namespace kpool;
+
+namespace {
+
+double median_seconds(int repeats, const std::function<void()>& work) {
+  std::vector<double> seconds;
+  work();  // once to warm caches and compile kernels
+  for (int i = 0; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + repeats / 2, seconds.end());
+  return seconds[repeats / 2];
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 2) {
+    std::cerr << "usage: bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS]\n";
+    return 64;
+  }
+  auto argument = [&](int i, const char* fallback) { return std::string(count > i ? arguments[i] : fallback); };
+  const int tokens = std::atoi(argument(2, "512").c_str()), pieces = std::atoi(argument(3, "1").c_str());
+  const int threads = std::atoi(argument(4, "2").c_str()), repeats = std::atoi(argument(6, "5").c_str());
+  auto base = Base::load({arguments[1], argument(5, "auto")});
+  if (!base) {
+    std::cerr << base.error().message << '\n';
+    return exit_code(base.error().fault);
+  }
+  const Base::Weights& weights = (*base)->weights();
+  use_threads(static_cast<std::uint32_t>(threads));
+  std::mt19937 engine(1);
+  std::vector<std::vector<std::int32_t>> texts(pieces, std::vector<std::int32_t>(tokens / pieces));
+  std::vector<Segment> segments;
+  for (auto& text : texts) {
+    for (auto& token : text) token = static_cast<std::int32_t>(engine() % weights.shape.vocabulary);
+    segments.push_back({text, 1});
+  }
+  const LoraLayout layout(weights.shape, 8);
+  Adapter adapter(layout, weights.dtype, 2.0);
+  std::vector<float> flat(layout.size), momentum(layout.size), gradient(layout.size);
+  draw_lora(layout, 1, 1, flat);
+  const Batch batch = make_batch(weights, segments);
+  const double prepare = median_seconds(repeats, [&] { make_batch(weights, segments); });
+  const double load = median_seconds(repeats, [&] { adapter.load(flat); });
+  const double off = median_seconds(repeats, [&] { nats(weights, batch, nullptr); });
+  const double forward = median_seconds(repeats, [&] { nats(weights, batch, &adapter); });
+  const double both = median_seconds(repeats, [&] { nats_and_gradient(weights, batch, adapter, gradient); });
+  const double update = median_seconds(repeats, [&] { signum_step(flat, momentum, gradient, {}, 1); });
+  const double step = prepare + load + both + update;
+  std::printf("{\"tokens\": %d, \"segments\": %d, \"threads\": %d, \"precision\": \"%s\", \"batch_ms\": %.2f, "
+              "\"adapter_ms\": %.2f, \"forward_base_ms\": %.1f, \"forward_ms\": %.1f, \"forward_backward_ms\": %.1f, "
+              "\"signum_ms\": %.2f, \"step_ms\": %.1f, \"tokens_per_second\": %.0f}\n",
+              tokens, pieces, threads, weights.dtype == at::kFloat ? "float32" : "bfloat16", 1e3 * prepare, 1e3 * load,
+              1e3 * off, 1e3 * forward, 1e3 * both, 1e3 * update, 1e3 * step, tokens / step);
+  return 0;
+}
