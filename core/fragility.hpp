@@ -41,17 +41,22 @@ class Fragility {
   /// Live slots, most expendable first.
   std::vector<SlotScore> ranking() const;
   std::string save() const;
+  /// Errors: bad_input (damaged), mismatch (another number of slots). The state is unchanged then.
   Status restore(std::string_view bytes);
 
  private:
   struct SlotStatistics {
     std::uint64_t generation = 0, steps = 0, tokens = 0, last_step = 0;
     double loss = 0;
-    std::uint64_t gains = 0;
+    std::uint64_t gains = 0, probes = 0;  ///< measurements of gain and of sharpness
     double gain_mean = 0, gain_m2 = 0;
     double sharpness = 0;
     bool live = false;
   };
+  SlotScore score(std::uint32_t slot) const;
+  double recurrence(const SlotStatistics& slot) const;
+  std::string reason(const SlotScore& score) const;
+
   FragilityOptions options_;
   std::uint64_t clock_ = 0;  ///< steps of all slots
   std::vector<SlotStatistics> slots_;

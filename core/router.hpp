@@ -1,5 +1,9 @@
 // Routing: an online Gaussian mixture with a novelty gate decides which slot a record trains, when a
-// new slot is born, and which record waits for that decision (method.md 2(c)).
+// new slot is born, and which record waits for that decision (docs/routing.md).
+// Each record is judged by itself. One that fits a slot trains it at once; one that is novel to all
+// slots waits. Batches serve the birth alone: of one source's last batch_records records more than half
+// novel make a novel batch, and novel_batches of them in a row open a slot, so sources may interleave
+// freely. What a source streams together from its first record on is one domain.
 // Owned by the routing stage, used on its thread alone. Text and tokens never come here: a record is
 // known by its ticket.
 #pragma once
@@ -32,9 +36,11 @@ using Decision = std::variant<Assignment, Birth>;
 struct RoutingOptions {
   std::uint32_t slots = 5;
   std::string covariance = "tied";  ///< tied | diagonal
-  double shrinkage = 0.1;           ///< share of (trace / width) I in the covariance
-  double false_alarm = 1e-3;        ///< alpha of the novelty gate
+  double shrinkage = 0.1;           ///< share of (trace / width) I in the covariance, at the least
+  double power = 0.5;               ///< coordinates enter as sign(x) |x|^power: tames the few that are huge
+  double false_alarm = 0.2;         ///< alpha of the novelty gate: share of a slot's own records beyond it
   std::uint32_t batch_records = 8;  ///< records that are judged together
+  double novel_share = 0.6;         ///< share of a batch that must be novel to make a novel batch
   std::uint32_t novel_batches = 3;  ///< novel batches in a row that open a slot
   std::uint32_t claim_batches = 4;  ///< batches for which a new slot claims what was novel to the others
 };
@@ -43,8 +49,8 @@ class Router {
  public:
   virtual ~Router() = default;
   /// Takes one record; returns what is decided now (for this record, for ones held back, or nothing).
-  /// x: (width) embedding.
-  virtual std::vector<Decision> route(Ticket ticket, std::span<const float> x) = 0;
+  /// x: (width) embedding. source: whose record it is; novel runs are counted per source.
+  virtual std::vector<Decision> route(Ticket ticket, std::span<const float> x, std::uint32_t source = 0) = 0;
   /// A barrier: decides about every record that is still held back.
   virtual std::vector<Decision> barrier() = 0;
   /// The order in which slots would be evicted, most expendable first (from fragility). It holds

@@ -1,0 +1,82 @@
+// The Gaussian mixture over embeddings: a mean per slot and one covariance, tied (pooled within the
+// slots) or diagonal per slot. Statistics are Welford's, in double precision; distances come from a
+// whitening matrix that is renewed every so many records. What was absorbed is not kept.
+// Owned by the router, used on its thread alone. Every result depends on the sequence of calls only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/blob.hpp"
+
+namespace kpool {
+
+enum class Covariance : std::uint8_t { tied, diagonal };
+
+/// A record as the mixture sees it.
+struct Measured {
+  std::vector<float> centered;    ///< (width) tied only: x - center
+  std::vector<float> whitened;    ///< (width) tied only: L^-1 (x - center)
+  std::vector<double> distances;  ///< (slots) squared Mahalanobis distance, in units of the pool's own mean
+  std::vector<double> scores;     ///< (slots) -2 log density up to a constant; infinite where the slot is not live
+  std::uint32_t best = 0;         ///< the live slot of the least score
+};
+
+class Mixture {
+ public:
+  Mixture(Covariance kind, std::uint32_t slots, std::size_t width, double shrinkage);
+
+  /// Makes the slot live and empty. Its covariance is the pooled one.
+  void open(std::uint32_t slot);
+  bool live(std::uint32_t slot) const { return slots_[slot].live; }
+  std::uint64_t records(std::uint32_t slot) const { return slots_[slot].records; }
+  /// True once a covariance was estimated; before, all distances are 0.
+  bool scaled() const { return refreshes_ > 0; }
+
+  /// x: (width). Needs a live slot.
+  void measure(std::span<const float> x, Measured& out) const;
+  /// Adds x to the slot's statistics. measured: of the same x, since the last absorb or open at the latest.
+  void absorb(std::uint32_t slot, std::span<const float> x, const Measured& measured);
+
+  void save(BlobWriter& out) const;
+  /// False where the state does not fit this mixture's shape.
+  bool restore(BlobReader& in);
+
+ private:
+  struct Slot {
+    bool live = false;
+    std::uint64_t records = 0;
+    std::vector<double> mean;      // (width)
+    std::vector<double> scatter;   // (width) diagonal only: sum of squared deviations
+    std::vector<float> whitened;   // (width) tied: whitened mean; diagonal: 1 / variance
+    double log_determinant = 0;    // diagonal only
+  };
+
+  void refresh();
+  void refresh_tied();
+  void refresh_diagonal();
+  void flush();
+  double tied_distance(const Slot& slot, std::span<const float> whitened) const;
+  double diagonal_distance(const Slot& slot, std::span<const float> x) const;
+
+  // constant after construction
+  Covariance kind_;
+  std::size_t width_;
+  double shrinkage_;
+  // state
+  std::vector<Slot> slots_;
+  std::vector<double> scatter_;    // tied: packed (width, width) within-slot scatter; diagonal: (width)
+  double scatter_records_ = 0;     // degrees of freedom in it
+  std::vector<double> center_;     // (width) what is subtracted before whitening
+  std::vector<float> whitening_;   // packed (width, width) L^-1 of the covariance at the last refresh
+  double expected_ = 1;            // squared distance of a record to its own mean, on average over the pool
+  std::uint64_t refreshes_ = 0;
+  std::uint64_t absorbed_since_open_ = 0;
+  std::uint64_t next_refresh_ = 0;  // in absorbed_since_open_
+  std::vector<double> pending_;     // (pending, width) deviations not yet in scatter_
+  std::vector<double> pending_weights_;
+};
+
+}  // namespace kpool

@@ -1,0 +1,37 @@
+// The novelty gate of one slot: is a squared distance too large for the slot's own records? A gamma law
+// matched to the first two moments of the distances seen so far (method.md 2(c)): neighbouring
+// coordinates of an embedding are correlated, so chi-square with `width` degrees would cry wolf.
+// Owned by the router, used on its thread alone.
+#pragma once
+
+#include <cstdint>
+
+namespace kpool {
+
+/// z with P(N(0, 1) <= z) = p, 0 < p < 1; error below 2e-9.
+double normal_quantile(double p);
+
+/// Quantile of chi-square with `degrees` > 0 at the level whose normal quantile is z (Wilson-Hilferty).
+double chi_square_quantile(double z, double degrees);
+
+class NoveltyGate {
+ public:
+  /// One distance of a record of this slot, measured before the record was absorbed.
+  /// z: normal quantile of 1 - alpha, alpha the wanted share of false alarms.
+  void add(double distance, double z);
+  /// True once enough distances are known to judge by.
+  bool ready() const { return count >= ready_count; }
+  /// Distances above it are novel. Needs ready().
+  double threshold(double z) const;
+
+  static constexpr std::uint64_t ready_count = 24;
+  /// Older distances fade with this memory, as the covariance under them moves.
+  static constexpr double memory = 128;
+
+  // all of its state, public for saving
+  std::uint64_t count = 0;
+  double mean = 0;
+  double variance = 0;
+};
+
+}  // namespace kpool

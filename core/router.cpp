@@ -1,0 +1,181 @@
+#include "core/router.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <utility>
+
+#include "core/mixture_router.hpp"
+
+namespace kpool {
+
+std::vector<Decision> MixtureRouter::route(Ticket ticket, std::span<const float> x, std::uint32_t source) {
+  KPOOL_ASSERT(x.size() == width_);
+  if (generation_ == 0) give_birth(source, nullptr);
+  judge({ticket, source, transformed(x)});
+  return std::exchange(decisions_, {});
+}
+
+std::vector<float> MixtureRouter::transformed(std::span<const float> x) const {
+  std::vector<float> y(x.begin(), x.end());
+  if (options_.power == 1) return y;
+  if (options_.power == 0.5)
+    for (float& value : y) value = std::copysign(std::sqrt(std::fabs(value)), value);
+  else
+    for (float& value : y) value = std::copysign(std::pow(std::fabs(value), static_cast<float>(options_.power)), value);
+  return y;
+}
+
+/// Novel to every slot that has a gate; the slot of the claim has none yet.
+bool MixtureRouter::is_novel(const Measured& measured, double z) const {
+  for (std::uint32_t k = 0; k < gates_.size(); ++k) {
+    if (!mixture_.live(k) || (claim_.on && k == claim_.slot)) continue;
+    if (!gates_[k].ready() || measured.distances[k] <= gates_[k].threshold(z)) return false;
+  }
+  return true;
+}
+
+void MixtureRouter::judge(Held record) {
+  mixture_.measure(record.x, measured_);
+  if (claim_.on) return judge_while_claimed(std::move(record));
+  const bool novel = is_novel(measured_, z_);
+
+  const std::uint32_t source = record.source;
+  Run& run = runs_[source];
+  ++run.in_batch;
+  if (novel) {
+    ++run.novel_in_batch;
+    run.held.push_back(std::move(record));
+  } else {
+    train(record, measured_.best);
+  }
+  if (run.in_batch == options_.batch_records) close_batch(source, run);
+}
+
+void MixtureRouter::judge_while_claimed(Held record) {
+  // One record has no batch to speak for it: what lies nearest an old slot must be far out to be claimed.
+  const bool novel = is_novel(measured_, measured_.best == claim_.slot ? z_ : z_claim_);
+  const bool claimant = record.source == claim_.source;
+  if (claim_.patience > 0) --claim_.patience;
+  if (claimant && claim_.left > 0) --claim_.left;
+  if (!novel) train(record, measured_.best);
+  else if (claimant) train(record, claim_.slot);
+  else waiting_.push_back(std::move(record));
+  const bool filled = claim_.left == 0 && gates_[claim_.slot].ready();
+  if (filled || claim_.patience == 0) end_claim();
+}
+
+void MixtureRouter::end_claim() {
+  claim_.on = false;
+  for (std::deque<Held> again = std::exchange(waiting_, {}); !again.empty(); again.pop_front())
+    judge(std::move(again.front()));
+}
+
+/// The record trains the slot and is absorbed. measured_ must be the record's own.
+void MixtureRouter::train(Held& record, std::uint32_t slot) {
+  // A mean of a few records lies beside the true one: distances to it would set the gate too wide.
+  constexpr std::uint64_t settled_records = 8;
+  if (mixture_.scaled() && mixture_.records(slot) >= settled_records) gates_[slot].add(measured_.distances[slot], z_);
+  mixture_.absorb(slot, record.x, measured_);
+  decisions_.push_back(Assignment{record.ticket, slot});
+}
+
+void MixtureRouter::close_batch(std::uint32_t source, Run& run) {
+  const bool novel = mostly_novel(run);
+  if (novel && ++run.novel_batches >= options_.novel_batches && !run.held.empty()) return give_birth(source, &run);
+  if (!novel) {
+    // Records of an ordinary batch are ordinary, also the outer ones: without them the gate would close in on itself.
+    std::vector<Held> outer(std::make_move_iterator(run.held.begin() + static_cast<std::ptrdiff_t>(run.batch_begin)),
+                            std::make_move_iterator(run.held.end()));
+    run.held.resize(run.batch_begin);
+    release(run.held);
+    for (Held& record : outer) {
+      mixture_.measure(record.x, measured_);
+      train(record, measured_.best);
+    }
+    for (const Distance& distance : run.released) gates_[distance.slot].add(distance.value, z_);
+    runs_.erase(source);
+    return;
+  }
+  run.in_batch = run.novel_in_batch = 0;
+  run.batch_begin = run.held.size();
+  run.released.clear();
+}
+
+/// To the best slot there is, without a trace in the statistics.
+void MixtureRouter::release(std::vector<Held>& records) {
+  for (const Held& record : records) {
+    mixture_.measure(record.x, measured_);
+    decisions_.push_back(Assignment{record.ticket, measured_.best});
+  }
+  records.clear();
+}
+
+std::uint32_t MixtureRouter::choose_slot() const {
+  for (std::uint32_t k = 0; k < options_.slots; ++k)
+    if (!mixture_.live(k)) return k;
+  for (const std::uint32_t k : eviction_order_)
+    if (k < options_.slots) return k;
+  std::uint32_t least = 0;
+  for (std::uint32_t k = 1; k < options_.slots; ++k)
+    if (mixture_.records(k) < mixture_.records(least)) least = k;
+  return least;
+}
+
+/// Opens a slot with what the run holds back; without a run (the first slot), empty.
+void MixtureRouter::give_birth(std::uint32_t source, Run* run) {
+  const std::uint32_t slot = choose_slot();
+  decisions_.push_back(Birth{slot, ++generation_, mixture_.live(slot)});
+  std::vector<Held> founders;
+  if (run) founders = std::move(run->held);
+  runs_.erase(source);
+  for (auto& [other, theirs] : runs_)
+    std::erase_if(theirs.released, [&](const Distance& distance) { return distance.slot == slot; });
+
+  mixture_.open(slot);
+  gates_[slot] = {};
+  const std::uint64_t window = std::uint64_t{options_.claim_batches} * options_.batch_records;
+  claim_ = {true, slot, source, window, 16 * (window + 64)};
+  for (Held& record : founders) {
+    mixture_.measure(record.x, measured_);
+    train(record, slot);
+  }
+}
+
+std::vector<Decision> MixtureRouter::barrier() {
+  std::vector<Held> undecided(std::make_move_iterator(waiting_.begin()), std::make_move_iterator(waiting_.end()));
+  waiting_.clear();
+  for (auto next = runs_.begin(); next != runs_.end();) {
+    const std::uint32_t source = next->first;
+    Run& run = (next++)->second;
+    const bool nearly = run.novel_batches + 1 >= options_.novel_batches && mostly_novel(run);
+    if (nearly && !claim_.on && !run.held.empty()) {
+      give_birth(source, &run);
+      continue;
+    }
+    for (std::size_t i = 0; i < run.held.size(); ++i) {
+      mixture_.measure(run.held[i].x, measured_);
+      if (i >= run.batch_begin) run.released.push_back({measured_.best, measured_.distances[measured_.best]});
+    }
+    release(run.held);
+    run.batch_begin = 0;
+  }
+  release(undecided);
+  return std::exchange(decisions_, {});
+}
+
+std::optional<std::uint32_t> MixtureRouter::classify(std::span<const float> x) const {
+  if (generation_ == 0) return std::nullopt;
+  Measured measured;
+  mixture_.measure(transformed(x), measured);
+  for (std::uint32_t k = 0; k < gates_.size(); ++k)
+    if (mixture_.live(k) && (!gates_[k].ready() || measured.distances[k] <= gates_[k].threshold(z_)))
+      return measured.best;
+  return std::nullopt;
+}
+
+std::unique_ptr<Router> make_router(const RoutingOptions& options, std::size_t width) {
+  return std::make_unique<MixtureRouter>(options, width);
+}
+
+}  // namespace kpool

@@ -1,0 +1,293 @@
+// The router on seeded Gaussians: births, purity, false births, claims, evictions, barriers, saved states.
+#include "core/router.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <array>
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "core/novelty.hpp"
+
+namespace {
+
+using namespace kpool;
+
+constexpr std::size_t width = 24;
+
+/// Domains with centres far apart and coordinates that are correlated within.
+struct Domains {
+  explicit Domains(unsigned seed) : random(seed) {
+    for (auto& centre : centres)
+      for (float& value : centre) value = 6 * normal(random);
+  }
+  std::vector<float> draw(std::size_t domain) {
+    std::vector<float> x(width);
+    const float shared = normal(random);
+    for (std::size_t i = 0; i < width; ++i) x[i] = centres[domain][i] + normal(random) + shared;
+    return x;
+  }
+  std::mt19937_64 random;
+  std::normal_distribution<float> normal;
+  std::array<std::array<float, width>, 8> centres{};
+};
+
+/// A router with what it decided: per record its slot and generation.
+struct Bench {
+  explicit Bench(const RoutingOptions& options) : router(make_router(options, width)) {}
+  void take(const std::vector<Decision>& decisions) {
+    for (const Decision& decision : decisions) {
+      if (const auto* birth = std::get_if<Birth>(&decision)) {
+        births.push_back(*birth);
+        generation[birth->slot] = birth->generation;
+      } else {
+        const auto& assignment = std::get<Assignment>(decision);
+        REQUIRE(generation.count(assignment.slot) == 1);
+        REQUIRE(slot_of.emplace(assignment.ticket, assignment.slot).second);
+        ++table[domain_of.at(assignment.ticket)][generation[assignment.slot]];
+      }
+    }
+  }
+  void send(Domains& domains, std::size_t domain, int count, std::uint32_t source = 0, int barrier_every = 0) {
+    for (int i = 0; i < count; ++i) {
+      domain_of.push_back(domain);
+      take(router->route(domain_of.size() - 1, domains.draw(domain), source));
+      if (barrier_every && domain_of.size() % static_cast<std::size_t>(barrier_every) == 0) take(router->barrier());
+    }
+  }
+  double purity(std::size_t domain) {
+    int all = 0, most = 0;
+    for (const auto& [_, count] : table[domain]) all += count, most = std::max(most, count);
+    return static_cast<double>(most) / all;
+  }
+  std::unique_ptr<Router> router;
+  std::vector<Birth> births;
+  std::map<std::uint32_t, std::uint64_t> generation;
+  std::map<std::size_t, std::map<std::uint64_t, int>> table;  // domain x generation
+  std::vector<std::size_t> domain_of;
+  std::map<Ticket, std::uint32_t> slot_of;
+};
+
+}  // namespace
+
+TEST_CASE("domains that come one after the other get one slot each") {
+  for (const std::string covariance : {"tied", "diagonal"})
+    for (const int barrier_every : {0, 3, 8, 21}) {
+      CAPTURE(covariance, barrier_every);
+      RoutingOptions options;
+      options.covariance = covariance;
+      Bench bench(options);
+      Domains domains(1);
+      for (std::size_t domain = 0; domain < 5; ++domain) bench.send(domains, domain, 300, 0, barrier_every);
+      for (std::size_t domain = 0; domain < 5; ++domain) bench.send(domains, domain, 60, 0, barrier_every);
+      bench.take(bench.router->barrier());
+      CHECK(bench.slot_of.size() == bench.domain_of.size());
+      CHECK(bench.births.size() == 5);
+      for (std::size_t domain = 0; domain < 5; ++domain) CHECK(bench.purity(domain) > 0.9);
+    }
+}
+
+TEST_CASE("sources that interleave from the first record on are told apart") {
+  Bench bench({});
+  Domains domains(2);
+  for (int i = 0; i < 1500; ++i)
+    for (std::uint32_t source = 0; source < 3; ++source) bench.send(domains, source, 1, source, 50);
+  bench.take(bench.router->barrier());
+  CHECK(bench.births.size() == 3);
+  for (std::size_t domain = 0; domain < 3; ++domain) CHECK(bench.purity(domain) > 0.9);
+}
+
+TEST_CASE("known domains may mix within one source") {
+  Bench bench({});
+  Domains domains(3);
+  for (std::size_t domain = 0; domain < 3; ++domain) bench.send(domains, domain, 300);
+  for (int i = 0; i < 900; ++i) bench.send(domains, domains.random() % 3, 1);
+  CHECK(bench.births.size() == 3);
+  for (std::size_t domain = 0; domain < 3; ++domain) CHECK(bench.purity(domain) > 0.95);
+}
+
+TEST_CASE("no slot is opened in 10000 batches of one domain") {
+  for (const int barrier_every : {0, 13}) {
+    Bench bench({});
+    Domains domains(4);
+    bench.send(domains, 0, 80000, 0, barrier_every);
+    CHECK(bench.births.size() == 1);
+  }
+}
+
+TEST_CASE("a birth stands before its records and names its generation") {
+  Bench bench({});
+  Domains domains(5);
+  bench.send(domains, 0, 200);
+  REQUIRE(bench.births.size() == 1);
+  CHECK((bench.births[0].slot == 0 && bench.births[0].generation == 1 && !bench.births[0].evicts));
+  bench.send(domains, 1, 24);
+  REQUIRE(bench.births.size() == 2);
+  CHECK((bench.births[1].slot == 1 && bench.births[1].generation == 2 && !bench.births[1].evicts));
+  // held back since the first of them, decided with the birth
+  CHECK(bench.slot_of.size() == 224);
+  CHECK(bench.slot_of.at(200) == 1);
+}
+
+TEST_CASE("in its claim window a new slot takes what is novel to the others") {
+  RoutingOptions options;
+  options.claim_batches = 3;
+  Bench bench(options);
+  Domains domains(6);
+  bench.send(domains, 0, 304);
+  bench.send(domains, 1, 24);
+  REQUIRE(bench.births.size() == 2);
+  bench.send(domains, 2, 8);   // strange to both; within the window of the new slot
+  bench.send(domains, 0, 16);  // known
+  for (Ticket ticket = 328; ticket < 336; ++ticket) CHECK(bench.slot_of.at(ticket) == 1);
+  for (Ticket ticket = 336; ticket < 352; ++ticket) CHECK(bench.slot_of.at(ticket) == 0);
+  CHECK(bench.births.size() == 2);
+}
+
+TEST_CASE("without a free slot the first of the eviction order goes") {
+  RoutingOptions options;
+  options.slots = 2;
+  Bench bench(options);
+  Domains domains(7);
+  bench.send(domains, 0, 300);
+  bench.send(domains, 1, 300);
+  bench.router->set_eviction_order({1, 0});
+  bench.send(domains, 2, 300);
+  REQUIRE(bench.births.size() == 3);
+  CHECK((bench.births[2].slot == 1 && bench.births[2].generation == 3 && bench.births[2].evicts));
+  bench.router->set_eviction_order({0, 1});
+  bench.send(domains, 3, 300);
+  REQUIRE(bench.births.size() == 4);
+  CHECK((bench.births[3].slot == 0 && bench.births[3].evicts));
+  CHECK(bench.purity(3) > 0.9);
+}
+
+TEST_CASE("a barrier decides about every held record") {
+  SECTION("a run that is one batch short of confirmed gives a birth") {
+    Bench bench({});
+    Domains domains(8);
+    bench.send(domains, 0, 200);
+    bench.send(domains, 1, 18);
+    CHECK(bench.births.size() == 1);
+    CHECK(bench.slot_of.size() < 218);
+    bench.take(bench.router->barrier());
+    CHECK(bench.births.size() == 2);
+    CHECK(bench.slot_of.size() == 218);
+    CHECK(bench.slot_of.at(217) == 1);
+  }
+  SECTION("a shorter run goes to the best slot and leaves no trace in it") {
+    Domains domains(9), same(9);
+    Bench bench({}), other({});
+    bench.send(domains, 0, 200);
+    other.send(same, 0, 200);
+    bench.send(domains, 1, 5);
+    bench.take(bench.router->barrier());
+    CHECK(bench.births.size() == 1);
+    CHECK(bench.slot_of.at(204) == 0);
+    const std::vector<float> far(width, 40.0F);
+    CHECK(bench.router->classify(far) == other.router->classify(far));
+    CHECK(bench.router->barrier().empty());
+  }
+}
+
+TEST_CASE("a query gets the slot it fits, or none") {
+  Bench bench({});
+  Domains domains(10);
+  CHECK_FALSE(bench.router->classify(domains.draw(0)));
+  bench.send(domains, 0, 300);
+  bench.send(domains, 1, 300);
+  int right = 0, none = 0;
+  for (int i = 0; i < 200; ++i) {
+    right += bench.router->classify(domains.draw(i % 2)) == static_cast<std::uint32_t>(i % 2);
+    none += !bench.router->classify(domains.draw(2));
+  }
+  CHECK(right > 120);  // false_alarm of them are turned away
+  CHECK(none == 200);
+}
+
+TEST_CASE("a saved router continues bit for bit") {
+  for (const std::string covariance : {"tied", "diagonal"})
+    for (const int cut : {0, 1, 5, 40, 203, 309, 330, 500, 777}) {
+      CAPTURE(covariance, cut);
+      RoutingOptions options;
+      options.covariance = covariance;
+      Domains domains(11);
+      auto one = make_router(options, width);
+      const auto draw = [&](int i) { return domains.draw(i < 300 ? 0 : i < 600 ? 1 : domains.random() % 3); };
+      for (int i = 0; i < cut; ++i) one->route(static_cast<Ticket>(i), draw(i), static_cast<std::uint32_t>(i % 2));
+      one->set_eviction_order({2, 1});
+      one->barrier();
+      auto two = make_router(options, width);
+      REQUIRE(two->restore(one->save()));
+      CHECK(two->save() == one->save());
+      for (int i = cut; i < cut + 700; ++i) {
+        const auto x = draw(i);
+        const auto a = one->route(static_cast<Ticket>(i), x, static_cast<std::uint32_t>(i % 2));
+        const auto b = two->route(static_cast<Ticket>(i), x, static_cast<std::uint32_t>(i % 2));
+        REQUIRE(a.size() == b.size());
+        for (std::size_t k = 0; k < a.size(); ++k) {
+          REQUIRE(a[k].index() == b[k].index());
+          if (const auto* left = std::get_if<Assignment>(&a[k]))
+            REQUIRE(left->slot == std::get<Assignment>(b[k]).slot);
+        }
+      }
+      one->barrier();
+      two->barrier();
+      CHECK(two->save() == one->save());
+    }
+}
+
+TEST_CASE("a damaged or foreign state is refused and changes nothing") {
+  Bench bench({});
+  Domains domains(12);
+  bench.send(domains, 0, 100);
+  bench.take(bench.router->barrier());
+  const std::string saved = bench.router->save();
+  auto router = make_router({}, width);
+  for (std::size_t position = 0; position < saved.size(); position += 37) {
+    std::string damaged = saved;
+    damaged[position] ^= 4;
+    const Status status = router->restore(damaged);
+    REQUIRE_FALSE(status);
+    REQUIRE(status.error().fault == Fault::bad_input);
+    REQUIRE_FALSE(router->restore(saved.substr(0, position)));
+  }
+  CHECK_FALSE(router->classify(domains.draw(0)));
+  const Status other_width = make_router({}, width + 1)->restore(saved);
+  REQUIRE_FALSE(other_width);
+  CHECK(other_width.error().fault == Fault::mismatch);
+  CHECK(other_width.error().message ==
+        "the saved mixture has 5 slots of width 24 (tied); this router has 5 of width 25 (tied)");
+  CHECK(router->restore(saved));
+}
+
+TEST_CASE("quantiles agree with tables") {
+  CHECK(normal_quantile(0.975) == Approx(1.959963985).epsilon(1e-8));
+  CHECK(normal_quantile(0.1) == Approx(-1.281551566).epsilon(1e-8));
+  // chi-square 0.95 with 10 degrees is 18.307, 0.99 with 5 is 15.086; Wilson-Hilferty is within 0.5 %
+  CHECK(chi_square_quantile(normal_quantile(0.95), 10) == Approx(18.307).epsilon(0.005));
+  CHECK(chi_square_quantile(normal_quantile(0.99), 5) == Approx(15.086).epsilon(0.005));
+}
+
+TEST_CASE("the gate keeps its false alarms on correlated coordinates") {
+  // 64 coordinates of very unequal variances: chi-square with 64 degrees is far off.
+  std::mt19937_64 random(13);
+  std::normal_distribution<double> normal;
+  const auto draw = [&] {
+    double sum = 0;
+    for (int i = 1; i <= 64; ++i) sum += std::pow(normal(random), 2) / i;
+    return sum;
+  };
+  NoveltyGate gate;
+  const double z = normal_quantile(0.99);
+  for (int i = 0; i < 3000; ++i) gate.add(draw(), z);
+  int beyond = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const double distance = draw();
+    beyond += distance > gate.threshold(z);
+    gate.add(distance, z);
+  }
+  CHECK(beyond > 20000 * 0.005);
+  CHECK(beyond < 20000 * 0.03);
+}
