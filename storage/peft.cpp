@@ -96,8 +96,9 @@ Result<std::string> assemble(std::string_view bytes, const PeftConfig& config) {
   adapter->metadata = {{"rank", std::to_string(config.rank)},
                        {"alpha", number_text(config.alpha)},
                        {"generation", text_or(metadata, "generation", "1")},
-                       {"step", text_or(metadata, "step", "0")},
-                       {"base", text_or(metadata, "base", config.base)}};
+                       {"step", text_or(metadata, "step", "0")}};
+  // Only a fingerprint tells the base model for certain; the names that other programs write do not.
+  if (const auto base = metadata.find("base"); base != metadata.end()) adapter->metadata.insert(*base);
   return write_safetensors(*adapter);
 }
 
@@ -113,7 +114,7 @@ Status export_peft(std::string_view slot_blob, const std::string& directory) {
   if (!alpha) return damaged("cannot export the slot: " + alpha.error().message);
   auto modules = check_pairs(*slot, *rank);
   if (!modules) return damaged("cannot export the slot: " + modules.error().message);
-  const PeftConfig config{*rank, *alpha, text_or(slot->metadata, "base", ""), *std::move(modules)};
+  const PeftConfig config{*rank, *alpha, *std::move(modules)};
   slot->metadata["format"] = "pt";  // readers of the safetensors library ask for it
   const std::string json = write_peft_config(config), tensors = write_safetensors(*slot);
   return write_whole_directory(directory, {{kConfigFile, json}, {kTensorsFile, tensors}});

@@ -16,6 +16,7 @@ Status export_peft(std::string_view slot_blob, const std::string& directory);
 
 /// A slot blob without momenta, float32, from a directory that export_peft or PEFT has written. Half-precision
 /// tensors are widened, rank-stabilised scaling is brought into alpha; other kinds of adapter are refused.
+/// The metadata has a base only where the directory was written by export_peft.
 /// Errors: missing, io, bad_input, each naming the file.
 Result<std::string> import_peft(const std::string& directory);
 

@@ -45,7 +45,7 @@ std::string write_peft_config(const PeftConfig& config) {
   const bool whole = config.alpha == std::floor(config.alpha) && std::abs(config.alpha) < 1e15;
   const Json json = {
       {"alpha_pattern", Json::object()},
-      {"base_model_name_or_path", config.base},
+      {"base_model_name_or_path", nullptr},
       {"bias", "none"},
       {"fan_in_fan_out", false},
       {"inference_mode", true},
@@ -77,8 +77,6 @@ Result<PeftConfig> parse_peft_config(std::string_view text) {
   config.alpha = alpha.get<double>();
   const Json stabilised = json.value("use_rslora", Json(false));
   if (stabilised.is_boolean() && stabilised.get<bool>()) config.alpha *= std::sqrt(static_cast<double>(config.rank));
-  const Json base = json.value("base_model_name_or_path", Json());
-  if (base.is_string()) config.base = base.get<std::string>();
   return config;
 }
 

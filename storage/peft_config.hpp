@@ -1,4 +1,5 @@
-// adapter_config.json: how a slot describes itself to PEFT. Values in, values out.
+// adapter_config.json: how a slot describes itself to PEFT. Values in, values out. It names no base model: PEFT
+// would look the name up on the network, and the fingerprint stands in the metadata of the tensors.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,6 @@ namespace kpool {
 struct PeftConfig {
   std::int64_t rank = 0;
   double alpha = 0;  ///< the adapter's output is scaled by alpha / rank
-  std::string base;
   std::set<std::string> target_modules;  ///< q_proj and so on
 };
 
