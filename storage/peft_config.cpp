@@ -30,7 +30,8 @@ Status check_plain(const Json& json) {
   if (start.is_string() && start != "gaussian" && start != "orthogonal" && start != "eva")
     return refused("init_lora_weights is " + start.dump() + ", which changes the base model");
   for (const char* key : kUnsupported)
-    if (json.contains(key) && !is_unset(json[key])) return refused(std::string(key) + " is set, which is not supported");
+    if (json.contains(key) && !is_unset(json[key]))
+      return refused(std::string(key) + " is set, which is not supported");
   return Done{};
 }
 

@@ -225,7 +225,8 @@ TEST_CASE("peft: half precision is widened, rank-stabilised scaling brought into
   TemporaryDirectory directory;
   const std::string halves("\x00\x3c\x00\xc0", 4), brains("\x80\x3f\x00\xc0", 4);  // 1 and -2 in both
   SafeTensors adapter;
-  adapter.tensors = {{kQ + ".lora_A.weight", {"F16", {2, 1}, halves}}, {kQ + ".lora_B.weight", {"BF16", {1, 2}, brains}}};
+  adapter.tensors = {{kQ + ".lora_A.weight", {"F16", {2, 1}, halves}},
+                     {kQ + ".lora_B.weight", {"BF16", {1, 2}, brains}}};
   write(directory.file("adapter_model.safetensors"), write_safetensors(adapter));
   write(directory.file("adapter_config.json"), R"({"peft_type": "LORA", "r": 2, "lora_alpha": 8, "use_rslora": true,
       "base_model_name_or_path": "some/model"})");
