@@ -1,0 +1,80 @@
+#include "apps/kpoolctl_state.hpp"
+
+#include <charconv>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+namespace kpool {
+namespace {
+
+using nlohmann::json;
+
+std::optional<std::uint64_t> whole_number(std::string_view text) {
+  std::uint64_t number = 0;
+  const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || fault != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+bool unsigned_at(const json& object, const char* key) {
+  return object.contains(key) && object[key].is_number_unsigned();
+}
+
+/// What is wrong with one value; nothing where it is right.
+using Complaint = std::optional<std::string>;
+
+Complaint check_source(const std::string& value) {
+  const json source = json::parse(value, nullptr, false);
+  if (!source.is_object() || !source.contains("key") || !source["key"].is_string() || !unsigned_at(source, "epoch") ||
+      !unsigned_at(source, "watermark"))
+    return "does not hold key, epoch and watermark";
+  return std::nullopt;
+}
+
+Complaint check_refusals(const std::string& value) {
+  const json refusals = json::parse(value, nullptr, false);
+  bool fits = refusals.is_array();
+  for (const json& refusal : fits ? refusals : json::array()) {
+    fits = fits && refusal.is_array() && refusal.size() == 3;
+    for (const json& number : fits ? refusal : json::array()) fits = fits && number.is_number_unsigned();
+  }
+  return fits ? Complaint() : "is no list of (source, number, reason)";
+}
+
+Complaint check_routing(const std::string& value) {
+  const json routing = json::parse(value, nullptr, false);
+  bool fits = routing.is_object() && routing.contains("slots") && routing["slots"].is_array();
+  for (const json& slot : fits ? routing["slots"] : json::array())
+    fits = fits && slot.is_array() && slot.size() == 2 && slot[0].is_number_unsigned() && slot[1].is_number_unsigned();
+  return fits ? Complaint() : "is no table of generation and records per slot";
+}
+
+Complaint check_value(const std::string& key, const std::string& value) {
+  const auto number_after = [&](std::string_view prefix) { return whole_number(std::string_view(key).substr(prefix.size())); };
+  if (key == "group") return whole_number(value) ? Complaint() : "is no number";
+  if (key == "routing") return check_routing(value);
+  if (key.starts_with("source/")) return number_after("source/") ? check_source(value) : "has no number in its key";
+  if (key.starts_with("refusals/")) return number_after("refusals/") ? check_refusals(value) : "has no number in its key";
+  if (key.starts_with("identity/")) return value.empty() ? Complaint("is empty") : std::nullopt;
+  return std::nullopt;
+}
+
+/// What a whole pool has, once a group was committed.
+void check_presence(const Values& values, std::vector<std::string>& problems) {
+  if (values.empty()) return;
+  for (const char* key : {"group", "mixture", "routing", "fragility"})
+    if (!values.contains(key)) problems.push_back(std::string(key) + " is absent");
+}
+
+}  // namespace
+
+std::vector<std::string> state_problems(const Values& values) {
+  std::vector<std::string> problems;
+  check_presence(values, problems);
+  for (const auto& [key, value] : values)
+    if (const Complaint complaint = check_value(key, value)) problems.push_back(key + " " + *complaint);
+  return problems;
+}
+
+}  // namespace kpool
