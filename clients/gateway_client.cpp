@@ -31,7 +31,7 @@ class Client final : public GatewayClient {
   }
 
   std::uint64_t resume_at() const override { return session_.acked_up_to() + 1; }
-  bool offer(std::uint64_t seq, gateway::OutgoingRecord record) override {
+  bool offer(std::uint64_t seq, gateway::OutgoingRecord&& record) override {
     return session_.offer(seq, std::move(record));
   }
   void flush() override { session_.flush(); }

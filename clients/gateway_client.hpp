@@ -39,8 +39,9 @@ class GatewayClient {
   virtual ~GatewayClient() = default;
   /// The lowest seq that the daemon still wants, known once connected: a replayable input skips what is before.
   virtual std::uint64_t resume_at() const = 0;
-  /// Takes record number seq = 1, 2, 3...; false: full, poll first. A seq already acknowledged is taken and dropped.
-  virtual bool offer(std::uint64_t seq, gateway::OutgoingRecord record) = 0;
+  /// Takes record number seq = 1, 2, 3...; false: full, the record is left as it is, poll first. A seq already
+  /// acknowledged is taken and dropped.
+  virtual bool offer(std::uint64_t seq, gateway::OutgoingRecord&& record) = 0;
   /// The input ends here for now: asks for a commit of what was offered.
   virtual void flush() = 0;
   /// Sends, receives, resends, for at most `wait`. Errors (final): denied, mismatch (regression), bad_input (version).

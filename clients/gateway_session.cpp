@@ -24,7 +24,7 @@ GatewaySession::GatewaySession(const GatewayClientOptions& options, GatewayClien
       last_offered_(options.last_acked),
       next_(options.last_acked + 1) {}
 
-bool GatewaySession::offer(std::uint64_t seq, gateway::OutgoingRecord record) {
+bool GatewaySession::offer(std::uint64_t seq, gateway::OutgoingRecord&& record) {
   // Without gaps, except that what the daemon has already may be skipped.
   KPOOL_ASSERT(seq > last_offered_ && (seq == last_offered_ + 1 || seq <= acked_up_to_ + 1));
   if (seq <= acked_up_to_) {

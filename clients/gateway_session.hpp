@@ -19,7 +19,7 @@ class GatewaySession {
 
   GatewaySession(const GatewayClientOptions& options, GatewayClient::OnRefused on_refused);
 
-  bool offer(std::uint64_t seq, gateway::OutgoingRecord record);
+  bool offer(std::uint64_t seq, gateway::OutgoingRecord&& record);
   void flush();
   bool idle() const { return acked_up_to_ >= last_offered_; }
   std::uint64_t acked_up_to() const { return acked_up_to_; }

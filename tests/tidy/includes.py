@@ -23,7 +23,7 @@ RULES = {
     "messages": (("core", "messages"), CAPNP),
     "storage": (("core", "storage"), ("rocksdb/", "sodium.h", "nlohmann/")),
     "config": (("core", "config"), ("toml++/",)),
-    "clients": (("core", "messages", "clients"), ("zmq.h", "zmq.hpp", "sodium.h")),
+    "clients": (("core", "messages", "clients"), ("zmq.h", "zmq.hpp", "sodium.h", "nlohmann/")),
     "actors": (("core", "messages", "storage", "config", "clients", "actors"), None),
     "apps": (("core", "messages", "storage", "config", "clients", "actors", "apps"), None),
     "tests": (("core", "messages", "storage", "config", "clients", "actors", "apps", "tests"), None),
