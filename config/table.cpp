@@ -147,7 +147,8 @@ std::vector<ConfigKey> service_keys() {
        {"ingestion", "encoding", "routing", "training", "fragility", "persistence", "serving"}, nullptr,
        "stages that this process runs; empty: all"},
       {"engine.journal", +at<&C::engine, &EngineConfig::journal>, 0, 0, {}, nullptr,
-       "files, one per stage, that say which record was in hand at a crash (number only), best on a tmpfs; empty: none"},
+       "files, one per stage, that say which record was in hand at a crash (number only), best on a tmpfs; "
+       "empty: none"},
       {"engine.transport", +at<&C::engine, &EngineConfig::transport>, 0, 0, {}, transport,
        "between the stages: `inproc`, `ipc:DIRECTORY`, or `tcp:HOST:FIRST_PORT`"},
 
