@@ -1,10 +1,11 @@
 // bench_parity MODEL.gguf MINILM_DIRECTORY PRECISION < request.json > reply.safetensors
 // What our model computes, for bench/parity/model.py to compare with transformers and PEFT. The request:
-// {"ids": [[...], ...], "texts": ["...", ...], "layers": 4, "rank": 8}. The reply: logits.N (tokens,
-// vocabulary) per row of ids, embedding.base and embedding.minilm (texts, width), tokens.N per text, a
-// random adapter under PEFT's names, and grad.NAME of the mean loss over all of ids, packed.
+// {"texts": ["...", ...], "layers": 4, "rank": 8, "rows": 8, "tokens": 256}. The reply: tokens.N per text,
+// embedding.base and embedding.minilm (texts, width); of the first tokens of the first rows: logits.N
+// (tokens, vocabulary), nats and grad.NAME of their mean, packed, under a random adapter with PEFT's names.
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <iostream>
 #include <iterator>
 #include <list>
@@ -73,20 +74,25 @@ void add_adapter(const Base& base, std::span<const Segment> segments, std::int64
   }
 }
 
-void add_embeddings(const std::string& name, const EncoderOptions& options, std::shared_ptr<const Base> base,
-                    const std::vector<std::string>& texts, Reply& reply) {
+/// Returns the tokens of each text.
+std::vector<std::vector<std::int32_t>> add_embeddings(const std::string& name, const EncoderOptions& options,
+                                                      std::shared_ptr<const Base> base,
+                                                      const std::vector<std::string>& texts, Reply& reply) {
   const auto encoder = value_or_exit(make_encoder(options, std::move(base)));
   std::vector<Record> records;
   for (const std::string& text : texts) records.push_back({{0, records.size() + 1}, 0, text});
   std::vector<float> all;
-  std::int64_t row = 0;
+  std::vector<std::vector<std::int32_t>> tokens;
   for (const Encoded& encoded : encoder->encode(std::move(records))) {
     const auto& record = std::get<EncodedRecord>(encoded);
     all.insert(all.end(), record.embedding.begin(), record.embedding.end());
-    reply.add("tokens." + std::to_string(row++), {static_cast<std::int64_t>(record.tokens.size())},
+    reply.add("tokens." + std::to_string(tokens.size()), {static_cast<std::int64_t>(record.tokens.size())},
               {record.tokens.begin(), record.tokens.end()});
+    tokens.push_back(record.tokens);
   }
-  reply.add(name, {row, static_cast<std::int64_t>(encoder->width())}, std::move(all));
+  reply.add(name, {static_cast<std::int64_t>(tokens.size()), static_cast<std::int64_t>(encoder->width())},
+            std::move(all));
+  return tokens;
 }
 
 }  // namespace
@@ -98,22 +104,20 @@ int main(int count, char** arguments) {
   }
   const auto request = nlohmann::json::parse(std::cin);
   const auto base = value_or_exit(Base::load({arguments[1], arguments[3]}));
-  const auto rows = request.at("ids").get<std::vector<std::vector<std::int32_t>>>();
   const auto texts = request.at("texts").get<std::vector<std::string>>();
   use_threads(0);
   Reply reply;
+  const std::string layers = std::to_string(request.at("layers").get<int>());
+  add_embeddings("embedding.minilm", {"minilm", arguments[2]}, base, texts, reply);
+  const auto tokens = add_embeddings("embedding.base", {"base:" + layers}, base, texts, reply);
   std::vector<Segment> segments;
-  for (const auto& row : rows) {
-    const Segment segment{row, 1};
-    const Batch batch = make_batch(base->weights(), {&segment, 1});
-    reply.add("logits." + std::to_string(segments.size()),
-              logits(base->weights(), batch, nullptr).narrow(0, 0, batch.tokens));
-    segments.push_back(segment);
+  for (std::size_t i = 0; i < std::min(tokens.size(), request.at("rows").get<std::size_t>()); ++i) {
+    const std::span<const std::int32_t> row = tokens[i];
+    segments.push_back({row.first(std::min(row.size(), request.at("tokens").get<std::size_t>())), 1});
+    const Batch batch = make_batch(base->weights(), {&segments.back(), 1});
+    reply.add("logits." + std::to_string(i), logits(base->weights(), batch, nullptr).narrow(0, 0, batch.tokens));
   }
   add_adapter(*base, segments, request.at("rank"), reply);
-  const std::string layers = std::to_string(request.at("layers").get<int>());
-  add_embeddings("embedding.base", {"base:" + layers}, base, texts, reply);
-  add_embeddings("embedding.minilm", {"minilm", arguments[2]}, base, texts, reply);
   reply.write();
   return 0;
 }

@@ -100,11 +100,13 @@ class LlamaScorer final : public Scorer {
     std::vector<Score> scores(samples.size());
     PackingBuffer buffer;
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      if (samples[i].tokens.empty()) continue;
+      const auto length = static_cast<std::int64_t>(samples[i].tokens.size());
+      if (length == 0) continue;
+      // Only a record that is too long by itself is cut: what a record scores must not hang on its neighbours.
+      if (buffer.tokens() + length > options_.tokens_per_forward) drain(buffer, scores);
       buffer.add({{0, i}, samples[i].prompt_tokens, samples[i].tokens});  // its index comes back with the piece
-      while (buffer.tokens() >= options_.tokens_per_forward) forward(buffer, scores);
     }
-    while (!buffer.empty()) forward(buffer, scores);
+    drain(buffer, scores);
     return scores;
   }
 
@@ -115,6 +117,10 @@ class LlamaScorer final : public Scorer {
     LoraLayout layout;
     Adapter adapter;
   };
+
+  void drain(PackingBuffer& buffer, std::vector<Score>& scores) {
+    while (!buffer.empty()) forward(buffer, scores);
+  }
 
   void forward(PackingBuffer& buffer, std::vector<Score>& scores) {
     const auto pieces = buffer.take(options_.tokens_per_forward);

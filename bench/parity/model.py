@@ -136,19 +136,15 @@ def main():
     lines = [json.loads(line)["text"] for line in pathlib.Path(options.texts).read_text().splitlines()]
     texts = [text for text in lines if text.strip()][:options.count]
     model = transformers_llama(options.gguf)
-    from tokenizers import Tokenizer  # the ids of the logits' rows: any will do, these are typical
-    from transformers.integrations.ggml import convert_gguf_tokenizer
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-    tokenizer, _ = convert_gguf_tokenizer("llama", load_gguf_checkpoint(options.gguf)["tokenizer"])
-    rows = [tokenizer.encode(text).ids[:256] for text in texts[:8]]
-    request = {"ids": [row for row in rows if len(row) > 1], "texts": texts, "layers": 4, "rank": 8}
+    request = {"texts": texts, "layers": 4, "rank": 8, "rows": 8, "tokens": 256}
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         subprocess.run([options.program, options.gguf, options.minilm, options.precision], stdout=file, check=True,
                        input=json.dumps(request).encode())
         reply = load_file(file.name)
-    figures = {"precision": options.precision, **compare_logits(model, request["ids"], reply),
+    rows = [reply[f"tokens.{i}"].long().tolist()[:request["tokens"]] for i in range(min(request["rows"], len(texts)))]
+    figures = {"precision": options.precision, **compare_logits(model, rows, reply),
                **compare_base_embeddings(model, len(texts), 4, reply), **compare_minilm(options.minilm, texts, reply),
-               **compare_gradients(model, request["ids"], 8, reply)}
+               **compare_gradients(model, rows, 8, reply)}
     print(json.dumps(figures, indent=2))
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,0 +1,194 @@
+#include "core/encoder.hpp"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "core/safetensors.hpp"
+#include "tests/temporary_directory.hpp"
+#include "tests/tiny_model.hpp"
+
+using namespace kpool;
+using kpool::testing::TemporaryDirectory;
+
+namespace {
+
+std::shared_ptr<const Base> tiny_base(std::int64_t layers = -1) {
+  TemporaryDirectory directory;
+  kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
+  auto base = Base::load({directory.file("tiny.gguf"), "float32", layers});
+  REQUIRE(base);
+  return *base;
+}
+
+std::unique_ptr<Encoder> encoder(const EncoderOptions& options, std::shared_ptr<const Base> base) {
+  auto made = make_encoder(options, std::move(base));
+  if (!made) FAIL(made.error().message);
+  return std::move(*made);
+}
+
+Refusal refusal_of(Encoder& encoder, const std::string& text, std::uint32_t prompt_bytes = 0) {
+  const auto encoded = encoder.encode({{{0, 1}, prompt_bytes, text}});
+  REQUIRE(encoded.size() == 1);
+  REQUIRE(std::holds_alternative<RefusedRecord>(encoded[0]));
+  CHECK(std::get<RefusedRecord>(encoded[0]).origin == Origin{0, 1});
+  return std::get<RefusedRecord>(encoded[0]).reason;
+}
+
+/// A BERT of two narrow layers with random weights and a vocabulary of a few words.
+void write_tiny_bert(const std::string& directory) {
+  std::ofstream(directory + "/config.json")
+      << R"({"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 24,
+             "vocab_size": 9, "max_position_embeddings": 12, "layer_norm_eps": 1e-12, "hidden_act": "gelu"})";
+  std::ofstream(directory + "/vocab.txt") << "[PAD]\n[UNK]\n[CLS]\n[SEP]\nthe\nriver\nflows\n##s\nnorth\n";
+  std::mt19937_64 engine(3);
+  std::vector<std::vector<float>> kept;
+  kept.reserve(64);
+  SafeTensors contents;
+  auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
+    std::int64_t count = 1;
+    for (const auto size : shape) count *= size;
+    auto& values = kept.emplace_back();
+    for (std::int64_t i = 0; i < count; ++i)
+      values.push_back(static_cast<float>(static_cast<double>(engine() >> 11) * 0x1p-52 - 1));
+    contents.tensors[name] = {"F32", std::move(shape),
+                              {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}};
+  };
+  auto both = [&](const std::string& name, std::int64_t out, std::int64_t in) {
+    add(name + ".weight", in == 0 ? std::vector{out} : std::vector{out, in});
+    add(name + ".bias", {out});
+  };
+  add("embeddings.word_embeddings.weight", {9, 16});
+  add("embeddings.position_embeddings.weight", {12, 16});
+  add("embeddings.token_type_embeddings.weight", {2, 16});
+  both("embeddings.LayerNorm", 16, 0);
+  for (const char* layer : {"encoder.layer.0.", "encoder.layer.1."}) {
+    const std::string prefix = layer;
+    for (const char* part : {"query", "key", "value"}) both(prefix + "attention.self." + part, 16, 16);
+    both(prefix + "attention.output.dense", 16, 16);
+    both(prefix + "attention.output.LayerNorm", 16, 0);
+    both(prefix + "intermediate.dense", 24, 16);
+    both(prefix + "output.dense", 16, 24);
+    both(prefix + "output.LayerNorm", 16, 0);
+  }
+  std::ofstream(directory + "/model.safetensors", std::ios::binary) << write_safetensors(contents);
+}
+
+}  // namespace
+
+TEST_CASE("a record's tokens and embedding do not depend on its neighbours", "[encoder]") {
+  const auto made = encoder({"base:1"}, tiny_base());
+  const std::vector<Record> records{{{0, 1}, 0, "the thinner thing"}, {{0, 2}, 0, std::string(300, 'x')},
+                                    {{0, 3}, 4, "sum: 1 + 1 = 2"}};
+  const auto together = made->encode(records);
+  REQUIRE(together.size() == 3);
+  CHECK(made->width() == 32);
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    const auto alone = made->encode({records[i]});
+    const auto& a = std::get<EncodedRecord>(alone[0]);
+    const auto& b = std::get<EncodedRecord>(together[i]);
+    CHECK(a.tokens == b.tokens);
+    CHECK(a.embedding == b.embedding);
+    CHECK(a.embedding.size() == 32);
+    CHECK(b.origin == records[i].origin);
+  }
+}
+
+TEST_CASE("a part of the base gives the same embedding as the whole", "[encoder]") {
+  const std::vector<Record> records{{{0, 1}, 0, "another thing in the inner ring"}};
+  const auto whole = encoder({"base:1"}, tiny_base())->encode(records);
+  const auto part = encoder({"base:1"}, tiny_base(1))->encode(records);
+  CHECK(std::get<EncodedRecord>(whole[0]).embedding == std::get<EncodedRecord>(part[0]).embedding);
+}
+
+TEST_CASE("only the first tokens_max tokens are embedded, all are returned", "[encoder]") {
+  const auto base = tiny_base();
+  const std::string head(20, 'q');
+  EncoderOptions options{"base:2"};
+  options.tokens_max = 20;
+  const auto cut = encoder(options, base)->encode({{{0, 1}, 0, head + "zzzz"}});
+  const auto exact = encoder(options, base)->encode({{{0, 1}, 0, head}});
+  CHECK(std::get<EncodedRecord>(cut[0]).tokens.size() == 24);
+  CHECK(std::get<EncodedRecord>(cut[0]).embedding == std::get<EncodedRecord>(exact[0]).embedding);
+}
+
+TEST_CASE("a prompt is tokenised apart from its completion", "[encoder]") {
+  const auto made = encoder({"base:1"}, tiny_base());
+  const auto joined = made->encode({{{0, 1}, 0, "the"}}), apart = made->encode({{{0, 1}, 1, "the"}});
+  CHECK(std::holds_alternative<RefusedRecord>(joined[0]));  // one token
+  const auto& record = std::get<EncodedRecord>(apart[0]);
+  CHECK(record.prompt_tokens == 1);
+  CHECK(record.tokens.size() == 3);  // t | h e: no merge across the boundary
+}
+
+TEST_CASE("records that cannot be learned from are refused with the reason", "[encoder]") {
+  const auto made = encoder({"base:1"}, tiny_base());
+  CHECK(refusal_of(*made, "") == Refusal::empty);
+  CHECK(refusal_of(*made, " \n\t\u00a0\u3000\u2028") == Refusal::empty);
+  CHECK(refusal_of(*made, "x") == Refusal::no_tokens);
+  CHECK(refusal_of(*made, "question?", 9) == Refusal::no_tokens);
+  CHECK(refusal_of(*made, "question?", 10) == Refusal::bad_prompt);
+  CHECK(refusal_of(*made, "\u00e9t\u00e9", 1) == Refusal::bad_prompt);
+  CHECK(std::holds_alternative<EncodedRecord>(made->encode({{{0, 1}, 2, "\u00e9t\u00e9"}})[0]));
+}
+
+TEST_CASE("an encoder that cannot be made says why", "[encoder]") {
+  const auto base = tiny_base();
+  auto error_of = [&](const std::string& kind, const std::string& path = "") {
+    auto made = make_encoder({kind, path}, base);
+    REQUIRE_FALSE(made);
+    return made.error();
+  };
+  CHECK(error_of("base:3").fault == Fault::bad_config);
+  CHECK(error_of("base:").fault == Fault::bad_config);
+  CHECK(error_of("base:0").fault == Fault::bad_config);
+  CHECK(error_of("bert").message.find("\"bert\"") != std::string::npos);
+  CHECK(error_of("minilm", "/nonexistent").fault == Fault::missing);
+}
+
+TEST_CASE("minilm gives vectors of length 1 that depend on the words", "[encoder]") {
+  TemporaryDirectory directory;
+  write_tiny_bert(directory.path());
+  const auto made = encoder({"minilm", directory.path()}, tiny_base());
+  const auto encoded = made->encode({{{0, 1}, 0, "The river flows north"}, {{0, 2}, 0, "the RIVER flows north"},
+                                     {{0, 3}, 0, "north flows the river"}});
+  auto embedding = [&](std::size_t i) { return std::get<EncodedRecord>(encoded[i]).embedding; };
+  double squares = 0;
+  for (const float value : embedding(0)) squares += value * value;
+  CHECK(made->width() == 16);
+  CHECK(squares == Approx(1).epsilon(1e-5));
+  CHECK(embedding(0) == embedding(1));
+  CHECK(embedding(0) != embedding(2));
+}
+
+TEST_CASE("a damaged minilm directory is refused by the file that is wrong", "[encoder]") {
+  TemporaryDirectory directory;
+  write_tiny_bert(directory.path());
+  const auto base = tiny_base();
+  auto message = [&] {
+    auto made = make_encoder({"minilm", directory.path()}, base);
+    REQUIRE_FALSE(made);
+    return made.error().message;
+  };
+  SECTION("cut weights") {
+    std::filesystem::resize_file(directory.file("model.safetensors"), 1000);
+    CHECK(message().find("model.safetensors") != std::string::npos);
+  }
+  SECTION("another width") {
+    std::ofstream(directory.file("config.json"))
+        << R"({"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 24,
+               "vocab_size": 9, "max_position_embeddings": 12})";
+    CHECK(message().find("word_embeddings") != std::string::npos);
+  }
+  SECTION("no markers") {
+    std::ofstream(directory.file("vocab.txt")) << "[UNK]\nthe\n";
+    CHECK(message().find("[CLS]") != std::string::npos);
+  }
+  SECTION("broken configuration") {
+    std::ofstream(directory.file("config.json")) << "{";
+    CHECK(message().find("config.json") != std::string::npos);
+  }
+}
