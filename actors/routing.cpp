@@ -37,7 +37,7 @@ Status Routing::on_message(pipeline::Message message, Outbox& out) {
     for (EncodedRecord& record : records->records) {
       const Ticket ticket = next_ticket_++;
       held_.emplace(ticket, Sample{record.origin, record.prompt_tokens, std::move(record.tokens)});
-      carry_out(router_->route(ticket, record.embedding), out);
+      carry_out(router_->route(ticket, record.embedding, record.origin.source), out);
     }
     send_routed(out);
   } else if (auto* arrived = std::get_if<pipeline::Barrier>(&message)) {

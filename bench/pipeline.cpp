@@ -15,6 +15,7 @@
 
 #include "bench/stub_model.hpp"
 #include "clients/gateway_client.hpp"
+#include "storage/store.hpp"
 
 namespace {
 
@@ -102,6 +103,18 @@ int stream(GatewayClient& client, std::uint64_t count, pid_t pid) {
 
 }  // namespace
 
+/// What the store says was learned: the records of all slots' counters.
+void print_store(const Config& config) {
+  auto store = open_store_read_only(config.store.path);
+  if (!store) return;
+  auto values = (*store)->load();
+  if (!values) return;
+  std::printf("store: group %s", (*values)["group"].c_str());
+  for (const auto& [key, value] : *values)
+    if (key.starts_with("source/") || key == "routing") std::printf("; %s %s", key.c_str(), value.c_str());
+  std::printf("\n");
+}
+
 int main(int argc, char** argv) {
   const std::uint64_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
   char pattern[] = "/tmp/kpool-bench-XXXXXX";
@@ -122,6 +135,7 @@ int main(int argc, char** argv) {
   kill(pid, SIGTERM);
   int status = 0;
   waitpid(pid, &status, 0);
+  print_store(config);
   std::filesystem::remove_all(directory);
   return code != 0 ? code : WEXITSTATUS(status);
 }

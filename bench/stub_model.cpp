@@ -90,8 +90,12 @@ class StubLearner : public Learner {
 
 Parts stub_parts(std::size_t width, std::uint32_t slots, const std::string& store_path) {
   Parts parts;
-  parts.encoder = [width]() -> Result<std::unique_ptr<Encoder>> { return std::make_unique<StubEncoder>(width); };
-  parts.learner = [slots]() -> Result<std::unique_ptr<Learner>> { return std::make_unique<StubLearner>(slots); };
+  parts.encoder = [width]() -> Result<std::unique_ptr<Encoder>> {
+    return std::unique_ptr<Encoder>(std::make_unique<StubEncoder>(width));
+  };
+  parts.learner = [slots]() -> Result<std::unique_ptr<Learner>> {
+    return std::unique_ptr<Learner>(std::make_unique<StubLearner>(slots));
+  };
   parts.store = [store_path] { return open_store("rocksdb", store_path); };
   parts.embedding_width = width;
   parts.encoder_identity = parts.learner_identity = "stub";
