@@ -12,7 +12,7 @@ ConnectionMonitor::ConnectionMonitor(zmq::context_t& context, zmq::socket_t& wat
       "inproc://monitor-" + std::to_string(reinterpret_cast<std::uintptr_t>(watched.handle()));
   constexpr int wanted = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                          ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
-                         ZMQ_EVENT_DISCONNECTED;
+                         ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
   if (zmq_socket_monitor(watched.handle(), endpoint.c_str(), wanted) != 0) throw zmq::error_t();
   events_.set(zmq::sockopt::linger, 0);
   events_.connect(endpoint);
@@ -35,6 +35,7 @@ std::optional<ConnectionEvent> ConnectionMonitor::next() {
       case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH: return ConnectionEvent::refused;
       case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
       case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: return ConnectionEvent::handshake_failed;
+      case ZMQ_EVENT_CLOSED: return ConnectionEvent::unreachable;  // of an attempt, before any handshake
       case ZMQ_EVENT_DISCONNECTED: return ConnectionEvent::disconnected;
       default: continue;
     }

@@ -11,6 +11,7 @@ enum class ConnectionEvent {
   connected,         ///< the handshake is done: both keys are proven
   disconnected,
   refused,           ///< the other end does not accept our key; libzmq does not try again
+  unreachable,       ///< nobody listens there
   handshake_failed,  ///< broken off without a reason: a wrong server key, or no such daemon
 };
 

@@ -260,3 +260,22 @@ TEST_CASE("an endpoint that is none is refused at once") {
   CHECK(opened.error().fault == Fault::usage);
   CHECK(opened.error().message.find("tcp:/nonsense") == 0);
 }
+
+TEST_CASE("a million records cross with restarts in between", "[.full]") {
+  Line line;
+  line.daemon.credit_bytes = 8u << 20;
+  line.open();
+  constexpr std::uint64_t total = 1000000;
+  std::uint64_t seq = 1, restart_at = total / 5;
+  const auto end = Clock::now() + 300s;
+  while (!(seq > total && line.client->idle()) && Clock::now() < end) {
+    while (seq <= total && line.client->offer(seq, {std::to_string(seq) + ": a small record of text", 0})) ++seq;
+    line.round();
+    if (line.daemon.received > restart_at) {
+      line.daemon.restart();
+      restart_at += total / 5;
+    }
+  }
+  CHECK(holds_all(line.daemon, total));
+  CHECK(line.client->progress().acknowledged == total);
+}
