@@ -4,11 +4,13 @@ import fcntl
 import json
 import os
 import pathlib
+import queue
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import demo_progress
@@ -52,10 +54,6 @@ def json_lines(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def status():
-    return json.loads(call("kpoolctl", "status", "--json", "--socket", ADMIN))
-
-
 def tail(path, lines=15):
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
@@ -85,72 +83,95 @@ def check_port():
             raise Failed(f"port {PORT} is taken; choose another: KPOOL_DEMO_PORT=7448 deploy/demo.sh") from None
 
 
+def child(program, *arguments, stdout, stderr=None):
+    """One of our programs in the background; it does not outlive the demo."""
+    command = ["setpriv", "--pdeathsig", "TERM", BUILD / program, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=stderr, text=True, start_new_session=True)
+
+
+def end(process, seconds=30):
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Daemon:
-    """kpoold as a child that does not outlive the demo."""
+    """kpoold, and a kpoolctl that reports its status every second."""
 
     def __init__(self):
         self.log = RUN / "kpoold.log"
-        command = ["setpriv", "--pdeathsig", "TERM", BUILD / "kpoold", "--config", RUN / "kpoold.toml"]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            self.process = child("kpoold", "--config", RUN / "kpoold.toml", stdout=log, stderr=log)
+        self.watch, self.lines = None, queue.Queue(1)
 
     def wait_ready(self, seconds=60):
+        """The first status. kpoold listens for kpoolctl as soon as it has loaded the model."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
             try:
-                return status()
+                call("kpoolctl", "status", "--json", "--socket", ADMIN, "--timeout", 2)
             except Failed:
-                time.sleep(0.5)
+                continue
+            self.watch = child("kpoolctl", "status", "--json", "--watch", "1", "--socket", ADMIN,
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            threading.Thread(target=self.follow, daemon=True).start()
+            return self.status()
         raise Failed(f"kpoold did not answer within {seconds} s:\n{tail(self.log)}")
+
+    def follow(self):
+        """Keeps one line of the watching kpoolctl, the newest."""
+        for line in self.watch.stdout:
+            while self.lines.full():
+                self.lines.get()
+            self.lines.put(line)
+
+    def status(self):
+        """A status that is younger than the call, within about a second."""
+        while not self.lines.empty():
+            self.lines.get()
+        try:
+            return json.loads(self.lines.get(timeout=20))
+        except queue.Empty:
+            self.check()
+            raise Failed(f"kpoold gives no status any more:\n{tail(self.log)}") from None
+
+    def settled_status(self):
+        """The status once every stage has reported the last record."""
+        before, now = None, self.status()
+        while before is None or now["stages"] != before["stages"]:
+            before, now = now, self.status()
+        return now
 
     def check(self):
         if self.process.poll() is not None:
             raise Failed(f"kpoold ended with exit code {self.process.returncode}:\n{tail(self.log)}")
 
     def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        for process in (self.watch, self.process):
+            if process and process.poll() is None:
+                end(process)
 
 
 def stream(daemon, domain, progress):
-    """Sends one domain through the gateway, to its last acknowledgement; the gateway's own count of records."""
+    """Sends one domain through the gateway, to its last acknowledgement."""
     log = RUN / "gateway.log"
-    command = [BUILD / "kpool-gateway", "send", "--to", f"tcp://127.0.0.1:{PORT}",
-               "--server-key", RUN / "keys/server.pub", "--key", RUN / "keys/gateway.key", TEXT / f"{domain}.jsonl"]
     with log.open("w") as out:
-        gateway = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
-        try:
-            while gateway.poll() is None:
-                daemon.check()
-                progress.show(domain, status())
-                try:
-                    gateway.wait(2)
-                except subprocess.TimeoutExpired:
-                    pass
-        finally:
-            if gateway.poll() is None:
-                gateway.kill()
-                gateway.wait()
+        gateway = child("kpool-gateway", "send", "--to", f"tcp://127.0.0.1:{PORT}",
+                        "--server-key", RUN / "keys/server.pub", "--key", RUN / "keys/gateway.key",
+                        TEXT / f"{domain}.jsonl", stdout=out, stderr=out)
+    try:
+        while gateway.poll() is None:
+            progress.show(domain, daemon.status())
+    finally:
+        if gateway.poll() is None:
+            end(gateway, seconds=2)
     if gateway.returncode:
         raise Failed(f"kpool-gateway ended with exit code {gateway.returncode}:\n{tail(log)}")
-    progress.finish(domain, settled_status())
-
-
-def settled_status():
-    """The status once every stage has reported the last record."""
-    before = status()
-    while True:
-        time.sleep(1.2)
-        now = status()
-        if now["stages"]["routing"] == before["stages"]["routing"]:
-            return now
-        before = now
+    progress.finish(domain, daemon.settled_status())
 
 
 def score(domains, under, store=None):
@@ -194,12 +215,12 @@ def run():
             snapshot.parent.mkdir(exist_ok=True)
             call("kpoolctl", "snapshot", snapshot, "--socket", ADMIN)
             after |= score([domain], "auto", snapshot)
-        end = score(domains, "auto", snapshot)
-        final = status()
+        at_end = score(domains, "auto", snapshot)
+        final = daemon.settled_status()
     finally:
         daemon.stop()
     print(demo_report.routes(domains, progress.records, SLOTS))
-    print(demo_report.losses(domains, base, after, end))
+    print(demo_report.losses(domains, base, after, at_end))
     kept = demo_report.accounts(final, {domain: len(ids[domain]) for domain in domains})
     clean = demo_report.text_on_disk(RUN, TEXT, domains, ids)
     print(f"\nThe whole run took {time.monotonic() - started:.0f} s. Next, your own files (JSON Lines with \"text\", "
