@@ -35,7 +35,8 @@ TEST_CASE("a state is held by one process at a time") {
 
 TEST_CASE("a damaged state is refused with a way out") {
   TemporaryDirectory directory;
-  for (const char* text : {"", "{", "[]", "{\"epoch\":1}", "{\"epoch\":-1,\"acked\":0,\"refused\":0,\"fingerprint\":\"\"}",
+  for (const char* text : {"", "{", "[]", "{\"epoch\":1}",
+                           "{\"epoch\":-1,\"acked\":0,\"refused\":0,\"fingerprint\":\"\"}",
                            "{\"epoch\":1,\"acked\":\"x\",\"refused\":0,\"fingerprint\":\"\"}"}) {
     std::ofstream(directory.file("a.state")) << text;
     auto state = GatewayStateFile::open(directory.file("a.state"))->load();

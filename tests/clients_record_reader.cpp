@@ -42,7 +42,8 @@ using Items = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("JSON Lines give their texts, whatever else stands in them") {
-  CHECK(read("a.jsonl", "{\"text\":\"one\"}\n\n{\"id\":[1,{\"text\":\"inner\"}],\"text\":\"two\\n\\u00e9\"}\r\n{\"text\":\"\"}") ==
+  CHECK(read("a.jsonl", "{\"text\":\"one\"}\n\n"
+                        "{\"id\":[1,{\"text\":\"inner\"}],\"text\":\"two\\n\\u00e9\"}\r\n{\"text\":\"\"}") ==
         Items{"1:one", "3:two\n\xC3\xA9", "4:"});
   CHECK(read("a.ndjson", "\xEF\xBB\xBF{\"text\":\"bom\"}\n") == Items{"1:bom"});
 }
@@ -59,7 +60,8 @@ TEST_CASE("a broken JSON line is rejected by itself, with its line and place") {
 
 TEST_CASE("strict reading rejects fields that it does not know") {
   const RecordReaderOptions strict{InputKind::automatic, true};
-  CHECK(read("a.jsonl", "{\"text\":\"a\",\"lang\":\"en\"}\n{\"text\":\"b\",\"prompt\":\"x\"}\n{\"text\":\"c\"}\n", strict) ==
+  CHECK(read("a.jsonl", "{\"text\":\"a\",\"lang\":\"en\"}\n"
+                        "{\"text\":\"b\",\"prompt\":\"x\"}\n{\"text\":\"c\"}\n", strict) ==
         Items{"1!unknown field \"lang\"", "2!the \"prompt\" is not the beginning of the \"text\"", "3:c"});
 }
 
@@ -67,8 +69,8 @@ TEST_CASE("a prompt that begins the text is told from the answer") {
   CHECK(parse_json_record(R"({"prompt":"2+2=","text":"2+2=4"})", false)->prompt_bytes == 4);
   CHECK(parse_json_record(R"({"text":"2+2=4","prompt":"2+3="})", false)->prompt_bytes == 0);
   CHECK(parse_json_record(R"({"text":"x","prompt":7})", false)->prompt_bytes == 0);
-  CHECK(parse_json_record("{\"a\":" + std::string(100000, '[') + std::string(100000, ']') + ",\"text\":\"deep\"}", false)
-            ->text == "deep");
+  const std::string nested = std::string(100000, '[') + std::string(100000, ']');
+  CHECK(parse_json_record("{\"a\":" + nested + ",\"text\":\"deep\"}", false)->text == "deep");
 }
 
 TEST_CASE("a line of unbounded length is skipped, and reading goes on") {
@@ -114,7 +116,9 @@ TEST_CASE("directories are listed in order of name, without hidden files") {
   TemporaryDirectory directory;
   std::filesystem::create_directories(directory.file("d/sub"));
   std::filesystem::create_directories(directory.file("d/.git"));
-  for (const char* name : {"d/b.txt", "d/a.txt", "d/sub/c.txt", "d/.hidden", "d/.git/x"}) write(directory.file(name), "12");
+  for (const char* name : {"d/b.txt", "d/a.txt", "d/sub/c.txt", "d/.hidden", "d/.git/x"}) {
+    write(directory.file(name), "12");
+  }
   auto list = list_inputs({directory.file("d")}, {});
   REQUIRE(list);
   CHECK(list->files == Items{directory.file("d/a.txt"), directory.file("d/b.txt"), directory.file("d/sub/c.txt")});

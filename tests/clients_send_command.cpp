@@ -113,7 +113,8 @@ TEST_CASE("what is refused or cannot be sent is named by file and line, and the 
     return text.empty() ? std::optional(Refusal::empty) : std::nullopt;
   };
   run.daemon.record_bytes_max = 1000;
-  const auto path = run.write("a.jsonl", lines(1, 3) + "{broken\n{\"text\":\"\"}\n{\"text\":\"" + std::string(2000, 'x') +
+  const auto path = run.write("a.jsonl", lines(1, 3) +
+                                             "{broken\n{\"text\":\"\"}\n{\"text\":\"" + std::string(2000, 'x') +
                                              "\"}\n" + lines(4, 5));
   CHECK(run.send({path}) == exit_code(Fault::bad_input));
   CHECK(run.err.find(path + ":4: not sent: broken JSON at byte 2 of the line\n") != std::string::npos);
@@ -134,7 +135,8 @@ TEST_CASE("an interrupted run says what is open and exits with 75") {
 TEST_CASE("errors before the first record are one sentence and their exit code") {
   Run run;
   CHECK(run.send({run.directory.file("none.jsonl")}) == 66);
-  CHECK(run.err == "kpool-gateway: " + run.directory.file("none.jsonl") + ": cannot be read: No such file or directory\n");
+  CHECK(run.err ==
+        "kpool-gateway: " + run.directory.file("none.jsonl") + ": cannot be read: No such file or directory\n");
   const auto path = run.write("a.jsonl", lines(1, 10));
   run.command.server_key = "nothing";
   CHECK(run.send({path}) == 66);
