@@ -33,7 +33,6 @@ bool set_option(RoutingOptions& options, Replay& replay, const std::string& argu
   else if (key == "shrinkage") options.shrinkage = std::strtod(value.c_str(), nullptr);
   else if (key == "false_alarm") options.false_alarm = std::strtod(value.c_str(), nullptr);
   else if (key == "power") options.power = std::strtod(value.c_str(), nullptr);
-  else if (key == "novel_share") options.novel_share = std::strtod(value.c_str(), nullptr);
   else if (key == "batch_records") options.batch_records = number();
   else if (key == "novel_batches") options.novel_batches = number();
   else if (key == "claim_batches") options.claim_batches = number();

@@ -9,7 +9,7 @@
 namespace kpool {
 namespace {
 
-constexpr std::uint64_t refresh_interval_min = 32, refresh_interval_max = 1024;
+constexpr std::uint64_t refresh_interval_min = 16, refresh_interval_max = 1024;
 constexpr std::size_t pending_max = 16;
 /// Means and scatter follow slow drift: older records fade with these memories.
 constexpr double mean_memory = 4096, scatter_memory = 32768;

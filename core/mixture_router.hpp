@@ -2,6 +2,7 @@
 // Owned by the routing stage, used on its thread alone.
 #pragma once
 
+#include <cmath>
 #include <deque>
 #include <map>
 
@@ -18,22 +19,17 @@ struct Held {
   std::vector<float> x;  // (width)
 };
 
-/// A distance that waits for the verdict on its batch.
+/// A distance that waits for the outcome of its run.
 struct Distance {
   std::uint32_t slot = 0;
   double value = 0;
 };
 
-/// The novel run of one source.
+/// The novel run of one source: a cumulative sum of how surprising its records are beyond what a batch may be.
 struct Run {
-  std::uint32_t in_batch = 0;        // records of the batch under way
-  std::uint32_t novel_in_batch = 0;
-  std::uint32_t novel_batches = 0;   // whole ones, in a row
-  std::size_t batch_begin = 0;       // in held
+  double evidence = 0;             // 0: no run
   std::vector<Held> held;
-  std::vector<Distance> released;    // by a barrier, from the batch under way
-
-  bool idle() const { return in_batch == 0 && novel_batches == 0 && held.empty(); }
+  std::vector<Distance> released;  // by a barrier; their gates learn of them if the run comes to nothing
 };
 
 /// The window in which a new slot takes what is novel to the others from the source that opened it.
@@ -50,8 +46,8 @@ class MixtureRouter final : public Router {
   MixtureRouter(const RoutingOptions& options, std::size_t width)
       : options_(options),
         width_(width),
-        z_(normal_quantile(1 - options.false_alarm)),
-        z_claim_(normal_quantile(1 - options.false_alarm / 100)),
+        allowance_(normal_quantile(1 - options.false_alarm) / std::sqrt(options.batch_records)),
+        evidence_needed_(options.novel_batches * options.batch_records / 3.0),
         mixture_(options.covariance == "diagonal" ? Covariance::diagonal : Covariance::tied, options.slots, width,
                  options.shrinkage),
         gates_(options.slots) {}
@@ -65,14 +61,13 @@ class MixtureRouter final : public Router {
 
  private:
   std::vector<float> transformed(std::span<const float> x) const;
-  bool mostly_novel(const Run& run) const { return run.novel_in_batch >= options_.novel_share * run.in_batch; }
   void judge(Held record);
-  void judge_while_claimed(Held record);
-  void close_batch(std::uint32_t source, Run& run);
+  void judge_while_claimed(Held record, bool novel);
+  void close_run(std::uint32_t source, Run& run);
   void give_birth(std::uint32_t source, Run* run);
   void end_claim();
   std::uint32_t choose_slot() const;
-  bool is_novel(const Measured& measured, double z) const;
+  double surprise(const Measured& measured) const;
   void train(Held& record, std::uint32_t slot);
   void release(std::vector<Held>& records);
   bool read_state(BlobReader& in);
@@ -80,14 +75,14 @@ class MixtureRouter final : public Router {
   // constant
   const RoutingOptions options_;
   const std::size_t width_;
-  const double z_;        // normal quantile of 1 - false_alarm
-  const double z_claim_;  // and of 1 - false_alarm / 100
+  const double allowance_;        // mean surprise that a batch of a known slot exceeds with chance false_alarm
+  const double evidence_needed_;  // for a birth
   // state
   Mixture mixture_;
   std::vector<NoveltyGate> gates_;  // (slots)
   std::uint64_t generation_ = 0;
   Claim claim_;
-  std::map<std::uint32_t, Run> runs_;  // by source; idle ones are dropped
+  std::map<std::uint32_t, Run> runs_;  // by source
   std::deque<Held> waiting_;           // novel to all, while another source's claim is on
   std::vector<std::uint32_t> eviction_order_;
   // of the call under way

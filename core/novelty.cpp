@@ -24,16 +24,10 @@ double normal_quantile(double p) {
   return (low + high) / 2;
 }
 
-double chi_square_quantile(double z, double degrees) {
-  KPOOL_ASSERT(degrees > 0);
-  const double spread = 2 / (9 * degrees);
-  const double root = 1 - spread + z * std::sqrt(spread);
-  return degrees * std::max(0.0, root * root * root);
-}
-
-void NoveltyGate::add(double distance, double z) {
+void NoveltyGate::add(double distance) {
   // One wild record must not lift the gate for all that follow.
-  if (ready()) distance = std::min(distance, 2 * threshold(z));
+  constexpr double wild = 3;
+  if (ready()) distance = std::min(distance, wild * mean);
   ++count;
   const double share = std::max(1.0 / static_cast<double>(count), 1 / memory);
   const double difference = distance - mean;
@@ -41,11 +35,12 @@ void NoveltyGate::add(double distance, double z) {
   variance = (1 - share) * (variance + share * difference * difference);
 }
 
-double NoveltyGate::threshold(double z) const {
+double NoveltyGate::surprise(double distance) const {
   KPOOL_ASSERT(ready());
-  if (variance <= 0 || mean <= 0) return mean;
-  const double scale = variance / (2 * mean);
-  return scale * chi_square_quantile(z, 2 * mean * mean / variance);
+  if (variance <= 0 || mean <= 0) return distance > mean ? 40 : 0;
+  // variance / (2 mean) times chi-square with 2 mean^2 / variance degrees; its cube root is nearly normal.
+  const double spread = variance / (9 * mean * mean);
+  return (std::cbrt(distance / mean) - 1 + spread) / std::sqrt(spread);
 }
 
 }  // namespace kpool

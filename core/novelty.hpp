@@ -11,20 +11,17 @@ namespace kpool {
 /// z with P(N(0, 1) <= z) = p, 0 < p < 1; error below 2e-9.
 double normal_quantile(double p);
 
-/// Quantile of chi-square with `degrees` > 0 at the level whose normal quantile is z (Wilson-Hilferty).
-double chi_square_quantile(double z, double degrees);
-
 class NoveltyGate {
  public:
   /// One distance of a record of this slot, measured before the record was absorbed.
-  /// z: normal quantile of 1 - alpha, alpha the wanted share of false alarms.
-  void add(double distance, double z);
+  void add(double distance);
   /// True once enough distances are known to judge by.
   bool ready() const { return count >= ready_count; }
-  /// Distances above it are novel. Needs ready().
-  double threshold(double z) const;
+  /// How far out a distance is for a record of this slot, as a standard normal deviate (Wilson-Hilferty).
+  /// Needs ready().
+  double surprise(double distance) const;
 
-  static constexpr std::uint64_t ready_count = 24;
+  static constexpr std::uint64_t ready_count = 16;
   /// Older distances fade with this memory, as the covariance under them moves.
   static constexpr double memory = 128;
 

@@ -8,6 +8,16 @@
 #include "core/mixture_router.hpp"
 
 namespace kpool {
+namespace {
+
+/// Surprises are standard normal deviates; beyond these, one record says no more.
+constexpr double surprise_min = -2, surprise_max = 2.5;
+/// Above it a record waits for the outcome of its run (one in five of a known slot would).
+constexpr double surprise_held = 0.84;
+/// Above it a query fits no slot.
+constexpr double surprise_query = 3;
+
+}  // namespace
 
 std::vector<Decision> MixtureRouter::route(Ticket ticket, std::span<const float> x, std::uint32_t source) {
   KPOOL_ASSERT(x.size() == width_);
@@ -26,35 +36,32 @@ std::vector<float> MixtureRouter::transformed(std::span<const float> x) const {
   return y;
 }
 
-/// Novel to every slot that has a gate; the slot of the claim has none yet.
-bool MixtureRouter::is_novel(const Measured& measured, double z) const {
+/// The least over the slots that have a gate; the slot of the claim has none yet.
+double MixtureRouter::surprise(const Measured& measured) const {
+  double least = surprise_max;
   for (std::uint32_t k = 0; k < gates_.size(); ++k) {
     if (!mixture_.live(k) || (claim_.on && k == claim_.slot)) continue;
-    if (!gates_[k].ready() || measured.distances[k] <= gates_[k].threshold(z)) return false;
+    if (!gates_[k].ready()) return 0;
+    least = std::min(least, gates_[k].surprise(measured.distances[k]));
   }
-  return true;
+  return std::max(least, surprise_min);
 }
 
 void MixtureRouter::judge(Held record) {
   mixture_.measure(record.x, measured_);
-  if (claim_.on) return judge_while_claimed(std::move(record));
-  const bool novel = is_novel(measured_, z_);
+  const double surprised = surprise(measured_);
+  if (claim_.on) return judge_while_claimed(std::move(record), surprised > surprise_held);
 
   const std::uint32_t source = record.source;
   Run& run = runs_[source];
-  ++run.in_batch;
-  if (novel) {
-    ++run.novel_in_batch;
-    run.held.push_back(std::move(record));
-  } else {
-    train(record, measured_.best);
-  }
-  if (run.in_batch == options_.batch_records) close_batch(source, run);
+  run.evidence = std::max(0.0, run.evidence + surprised - allowance_);
+  if (surprised > surprise_held && run.evidence > 0) run.held.push_back(std::move(record));
+  else train(record, measured_.best);
+  if (run.evidence == 0) return close_run(source, run);
+  if (run.evidence >= evidence_needed_ && !run.held.empty()) give_birth(source, &run);
 }
 
-void MixtureRouter::judge_while_claimed(Held record) {
-  // One record has no batch to speak for it: what lies nearest an old slot must be far out to be claimed.
-  const bool novel = is_novel(measured_, measured_.best == claim_.slot ? z_ : z_claim_);
+void MixtureRouter::judge_while_claimed(Held record, bool novel) {
   const bool claimant = record.source == claim_.source;
   if (claim_.patience > 0) --claim_.patience;
   if (claimant && claim_.left > 0) --claim_.left;
@@ -75,31 +82,20 @@ void MixtureRouter::end_claim() {
 void MixtureRouter::train(Held& record, std::uint32_t slot) {
   // A mean of a few records lies beside the true one: distances to it would set the gate too wide.
   constexpr std::uint64_t settled_records = 8;
-  if (mixture_.scaled() && mixture_.records(slot) >= settled_records) gates_[slot].add(measured_.distances[slot], z_);
+  if (mixture_.scaled() && mixture_.records(slot) >= settled_records) gates_[slot].add(measured_.distances[slot]);
   mixture_.absorb(slot, record.x, measured_);
   decisions_.push_back(Assignment{record.ticket, slot});
 }
 
-void MixtureRouter::close_batch(std::uint32_t source, Run& run) {
-  const bool novel = mostly_novel(run);
-  if (novel && ++run.novel_batches >= options_.novel_batches && !run.held.empty()) return give_birth(source, &run);
-  if (!novel) {
-    // Records of an ordinary batch are ordinary, also the outer ones: without them the gate would close in on itself.
-    std::vector<Held> outer(std::make_move_iterator(run.held.begin() + static_cast<std::ptrdiff_t>(run.batch_begin)),
-                            std::make_move_iterator(run.held.end()));
-    run.held.resize(run.batch_begin);
-    release(run.held);
-    for (Held& record : outer) {
-      mixture_.measure(record.x, measured_);
-      train(record, measured_.best);
-    }
-    for (const Distance& distance : run.released) gates_[distance.slot].add(distance.value, z_);
-    runs_.erase(source);
-    return;
+/// The run came to nothing: its records are ordinary, also the outer ones. Without them the gate would close in on
+/// itself.
+void MixtureRouter::close_run(std::uint32_t source, Run& run) {
+  for (Held& record : run.held) {
+    mixture_.measure(record.x, measured_);
+    train(record, measured_.best);
   }
-  run.in_batch = run.novel_in_batch = 0;
-  run.batch_begin = run.held.size();
-  run.released.clear();
+  for (const Distance& distance : run.released) gates_[distance.slot].add(distance.value);
+  runs_.erase(source);
 }
 
 /// To the best slot there is, without a trace in the statistics.
@@ -148,17 +144,16 @@ std::vector<Decision> MixtureRouter::barrier() {
   for (auto next = runs_.begin(); next != runs_.end();) {
     const std::uint32_t source = next->first;
     Run& run = (next++)->second;
-    const bool nearly = run.novel_batches + 1 >= options_.novel_batches && mostly_novel(run);
-    if (nearly && !claim_.on && !run.held.empty()) {
+    const double nearly = evidence_needed_ * (options_.novel_batches - 1) / options_.novel_batches;
+    if (run.evidence >= nearly && !claim_.on && 2 * run.held.size() >= options_.batch_records) {
       give_birth(source, &run);
       continue;
     }
-    for (std::size_t i = 0; i < run.held.size(); ++i) {
-      mixture_.measure(run.held[i].x, measured_);
-      if (i >= run.batch_begin) run.released.push_back({measured_.best, measured_.distances[measured_.best]});
+    for (const Held& record : run.held) {
+      mixture_.measure(record.x, measured_);
+      run.released.push_back({measured_.best, measured_.distances[measured_.best]});
     }
     release(run.held);
-    run.batch_begin = 0;
   }
   release(undecided);
   return std::exchange(decisions_, {});
@@ -169,7 +164,7 @@ std::optional<std::uint32_t> MixtureRouter::classify(std::span<const float> x) c
   Measured measured;
   mixture_.measure(transformed(x), measured);
   for (std::uint32_t k = 0; k < gates_.size(); ++k)
-    if (mixture_.live(k) && (!gates_[k].ready() || measured.distances[k] <= gates_[k].threshold(z_)))
+    if (mixture_.live(k) && (!gates_[k].ready() || gates_[k].surprise(measured.distances[k]) <= surprise_query))
       return measured.best;
   return std::nullopt;
 }

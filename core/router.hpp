@@ -1,9 +1,9 @@
 // Routing: an online Gaussian mixture with a novelty gate decides which slot a record trains, when a
 // new slot is born, and which record waits for that decision (docs/routing.md).
-// Each record is judged by itself. One that fits a slot trains it at once; one that is novel to all
-// slots waits. Batches serve the birth alone: of one source's last batch_records records more than half
-// novel make a novel batch, and novel_batches of them in a row open a slot, so sources may interleave
-// freely. What a source streams together from its first record on is one domain.
+// Each record is judged by itself: how far out it is for the slot that it surprises least. What is not
+// surprising trains the nearest slot at once; what is waits while its source's run lasts, a cumulative
+// sum of surprise, which opens a slot or comes to nothing. Runs are kept per source, so sources may
+// interleave freely. What one source streams together from its first record on is one domain.
 // Owned by the routing stage, used on its thread alone. Text and tokens never come here: a record is
 // known by its ticket.
 #pragma once
@@ -38,10 +38,9 @@ struct RoutingOptions {
   std::string covariance = "tied";  ///< tied | diagonal
   double shrinkage = 0.1;           ///< share of (trace / width) I in the covariance, at the least
   double power = 0.5;               ///< coordinates enter as sign(x) |x|^power: tames the few that are huge
-  double false_alarm = 0.2;         ///< alpha of the novelty gate: share of a slot's own records beyond it
+  double false_alarm = 1e-3;        ///< chance that a batch of a known slot is more surprising than allowed
   std::uint32_t batch_records = 8;  ///< records that are judged together
-  double novel_share = 0.6;         ///< share of a batch that must be novel to make a novel batch
-  std::uint32_t novel_batches = 3;  ///< novel batches in a row that open a slot
+  std::uint32_t novel_batches = 3;  ///< the evidence of so many batches opens a slot
   std::uint32_t claim_batches = 4;  ///< batches for which a new slot claims what was novel to the others
 };
 

