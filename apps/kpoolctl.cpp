@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   kpool::add_daemon_commands(app, chosen);
   kpool::add_store_commands(app, chosen);
   kpool::add_key_commands(app, chosen);
+  kpool::add_model_commands(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

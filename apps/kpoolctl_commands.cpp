@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "apps/kpoolctl_keys.hpp"
+#include "apps/kpoolctl_pool.hpp"
 #include "apps/kpoolctl_status.hpp"
 #include "apps/kpoolctl_verify.hpp"
 
@@ -37,6 +38,16 @@ void add_store_commands(CLI::App& app, Command& chosen) {
   verify->add_option("PATH", *path, "directory of the store or snapshot")->required();
   verify->add_flag("--json", *json, "sizes and SHA-256 of every value and of the whole state as JSON");
   verify->callback([&chosen, path, json] { chosen = [=] { return verify_store(*path, *json, std::cout); }; });
+
+  auto slot = std::make_shared<std::uint32_t>(0);
+  auto directory = std::make_shared<std::string>(), store = std::make_shared<std::string>("/var/lib/kpool");
+  CLI::App* take = app.add_subcommand("export", "write a slot's adapter as a directory that PEFT loads");
+  take->add_option("SLOT", *slot, "number of the slot")->required();
+  take->add_option("DIR", *directory, "directory to make")->required();
+  take->add_option("--store", *store, "store, also of a running daemon, or snapshot")->capture_default_str();
+  take->callback([&chosen, slot, directory, store] {
+    chosen = [=] { return export_slot(*store, *slot, *directory); };
+  });
 }
 
 void add_key_commands(CLI::App& app, Command& chosen) {

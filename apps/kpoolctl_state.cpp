@@ -5,6 +5,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/kpoolctl_pool.hpp"
+#include "core/fragility.hpp"
+#include "core/router.hpp"
+
 namespace kpool {
 namespace {
 
@@ -50,12 +54,41 @@ Complaint check_routing(const std::string& value) {
   return fits ? Complaint() : "is no table of generation and records per slot";
 }
 
-Complaint check_value(const std::string& key, const std::string& value) {
-  const auto number_after = [&](std::string_view prefix) { return whole_number(std::string_view(key).substr(prefix.size())); };
+Complaint check_slot(std::string_view number, const std::string& blob, const json& routing) {
+  const auto index = whole_number(number);
+  if (!index) return "has no number in its key";
+  const auto label = read_slot(blob);
+  if (!label) return label.error().message;
+  const json* counts = routing.contains("slots") && *index < routing["slots"].size() ? &routing["slots"][*index] : nullptr;
+  if (counts && (*counts)[0] != label->generation)
+    return "is of generation " + std::to_string(label->generation) + ", routing has " + (*counts)[0].dump();
+  return std::nullopt;
+}
+
+Complaint check_mixture(const std::string& value) {
+  const auto read = read_router(value, RoutingOptions{});
+  return read ? Complaint() : "cannot be read: " + read.error().message;
+}
+
+Complaint check_fragility(const std::string& value, const json& routing) {
+  if (!routing.contains("slots")) return std::nullopt;  // the number of slots is not known
+  FragilityOptions options;
+  options.slots = static_cast<std::uint32_t>(routing["slots"].size());
+  const auto read = Fragility(options).restore(value);
+  return read ? Complaint() : "cannot be read: " + read.error().message;
+}
+
+/// routing: the value of that key where it is right, else an empty object.
+Complaint check_value(const std::string& key, const std::string& value, const json& routing) {
+  const auto after = [&](std::string_view prefix) { return std::string_view(key).substr(prefix.size()); };
+  const auto numbered = [&](std::string_view prefix) { return whole_number(after(prefix)).has_value(); };
   if (key == "group") return whole_number(value) ? Complaint() : "is no number";
   if (key == "routing") return check_routing(value);
-  if (key.starts_with("source/")) return number_after("source/") ? check_source(value) : "has no number in its key";
-  if (key.starts_with("refusals/")) return number_after("refusals/") ? check_refusals(value) : "has no number in its key";
+  if (key == "mixture") return check_mixture(value);
+  if (key == "fragility") return check_fragility(value, routing);
+  if (key.starts_with("slot/")) return check_slot(after("slot/"), value, routing);
+  if (key.starts_with("source/")) return numbered("source/") ? check_source(value) : "has no number in its key";
+  if (key.starts_with("refusals/")) return numbered("refusals/") ? check_refusals(value) : "has no number in its key";
   if (key.starts_with("identity/")) return value.empty() ? Complaint("is empty") : std::nullopt;
   return std::nullopt;
 }
@@ -72,8 +105,11 @@ void check_presence(const Values& values, std::vector<std::string>& problems) {
 std::vector<std::string> state_problems(const Values& values) {
   std::vector<std::string> problems;
   check_presence(values, problems);
+  const auto found = values.find("routing");
+  const bool known = found != values.end() && !check_routing(found->second);
+  const json routing = known ? json::parse(found->second) : json::object();
   for (const auto& [key, value] : values)
-    if (const Complaint complaint = check_value(key, value)) problems.push_back(key + " " + *complaint);
+    if (const Complaint complaint = check_value(key, value, routing)) problems.push_back(key + " " + *complaint);
   return problems;
 }
 

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/kpoolctl_digest.hpp"
+#include "apps/kpoolctl_pool.hpp"
 #include "apps/kpoolctl_state.hpp"
 #include "apps/kpoolctl_table.hpp"
 
@@ -57,11 +58,9 @@ Verification verify_values(const Values& values) {
 }
 
 Status verify_store(const std::string& path, bool json, std::ostream& out) {
-  auto store = open_store_read_only(path);
-  if (!store) return store.error();
-  auto values = (*store)->load();
-  if (!values) return values.error();
-  const Verification found = verify_values(*values);
+  auto pool = open_pool(path);
+  if (!pool) return pool.error();
+  const Verification found = verify_values(pool->values);
   json ? print_json(path, found, out) : print_text(path, found, out);
   if (found.problems.empty()) return Done{};
   std::string all = path + ": " + found.problems.front();

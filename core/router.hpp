@@ -64,4 +64,12 @@ class Router {
 
 std::unique_ptr<Router> make_router(const RoutingOptions& options, std::size_t width);
 
+/// A router as it was saved, for queries. Slots, covariance and width are what the bytes say; the rest is
+/// of `options`. Errors: bad_input.
+struct SavedRouter {
+  std::unique_ptr<Router> router;
+  std::size_t width = 0;
+};
+Result<SavedRouter> read_router(std::string_view bytes, RoutingOptions options);
+
 }  // namespace kpool

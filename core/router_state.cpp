@@ -94,4 +94,18 @@ bool MixtureRouter::read_state(BlobReader& in) {
   return fits && mixture_.restore(in) && in.complete();
 }
 
+Result<SavedRouter> read_router(std::string_view bytes, RoutingOptions options) {
+  constexpr std::uint64_t slots_max = 4096, width_max = 16384;  // beyond, the bytes are nonsense
+  Result<BlobReader> opened = BlobReader::open(bytes, state_tag, "the saved mixture");
+  if (!opened) return opened.error();
+  options.slots = opened->get<std::uint32_t>();
+  const auto width = opened->get<std::uint64_t>();
+  options.covariance = opened->get<std::uint8_t>() != 0 ? "diagonal" : "tied";
+  if (opened->failed() || options.slots == 0 || options.slots > slots_max || width == 0 || width > width_max)
+    return Error{Fault::bad_input, "the saved mixture has no sensible shape"};
+  SavedRouter saved{make_router(options, width), width};
+  if (auto restored = saved.router->restore(bytes); !restored) return restored.error();
+  return saved;
+}
+
 }  // namespace kpool

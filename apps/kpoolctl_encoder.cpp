@@ -1,0 +1,52 @@
+#include "apps/kpoolctl_encoder.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace kpool {
+namespace {
+
+/// L of base:L; 0 for an encoder that is a model of its own, and for what make_encoder will refuse.
+std::int64_t layers_needed(const std::string& kind) {
+  constexpr std::string_view prefix = "base:";
+  std::int64_t layers = 0;
+  if (kind.starts_with(prefix)) std::from_chars(kind.data() + prefix.size(), kind.data() + kind.size(), layers);
+  return std::max<std::int64_t>(layers, 0);
+}
+
+}  // namespace
+
+Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* pool) {
+  EncoderOptions encoder;
+  encoder.path = options.encoder_path;
+  encoder.threads = options.threads;
+  const auto stored = pool ? stored_encoder(*pool) : std::nullopt;
+  if (!options.encoder.empty() && stored && *stored != options.encoder)
+    return Error{Fault::mismatch, "the pool " + pool->path + " was made with the encoder " + *stored +
+                                      ", not with " + options.encoder};
+  encoder.kind = !options.encoder.empty() ? options.encoder : stored.value_or(encoder.kind);
+  if (encoder.kind == "minilm" && encoder.path.empty())
+    return Error{Fault::usage, "the encoder minilm needs its directory: --encoder-path DIR"};
+  return encoder;
+}
+
+Result<std::unique_ptr<Encoder>> load_encoder(const ModelOptions& options, const Pool* pool) {
+  auto encoder = choose_encoder(options, pool);
+  if (!encoder) return encoder.error();
+  auto base = Base::load({options.model, options.precision, layers_needed(encoder->kind)});
+  if (!base) return base.error();
+  return make_encoder(*encoder, *base);
+}
+
+Sample tokenize(const Record& record, const Tokenizer& tokenizer) {
+  const std::string_view text = record.text;
+  Sample sample;
+  sample.origin = record.origin;
+  sample.tokens = tokenizer.encode(text.substr(0, record.prompt_bytes));
+  sample.prompt_tokens = static_cast<std::uint32_t>(sample.tokens.size());
+  const auto completion = tokenizer.encode(text.substr(record.prompt_bytes));
+  sample.tokens.insert(sample.tokens.end(), completion.begin(), completion.end());
+  return sample;
+}
+
+}  // namespace kpool
