@@ -1,6 +1,6 @@
 #include "apps/kpoolctl_model.hpp"
 
-#include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "apps/kpoolctl_pool.hpp"
