@@ -4,8 +4,9 @@
     python bench/parity/model.py --program build/bench/bench_parity --gguf MODEL.gguf --minilm DIRECTORY
                                  --texts FILE.jsonl [--precision float32|bfloat16] [--json OUT]
 
-Needs torch, transformers, peft, gguf, tokenizers, safetensors. Exits with 1 where a figure misses its limit
-(the limits on logits and embeddings hold for float32; bfloat16 is reported).
+Needs torch, transformers, peft, gguf, safetensors. Exits with 1 where a figure misses its limit (the limits on
+logits and embeddings hold for float32; bfloat16 is reported). With --golden FILE in place of --texts, the texts
+are those of FILE, and what transformers and PEFT compute on them is written into it again, for the default tests.
 """
 import argparse
 import json
@@ -63,15 +64,13 @@ def transformers_llama(path):
     return model
 
 
-def compare_logits(model, rows, reply):
+def compare_logits(theirs, reply):
     worst, same, total = 0.0, 0, 0
-    for i, ids in enumerate(rows):
-        with torch.no_grad():
-            theirs = model(torch.tensor([ids])).logits[0]
+    for i, expected in enumerate(theirs):
         ours = reply[f"logits.{i}"]
-        worst = max(worst, (ours - theirs).abs().max().item())
-        same += (ours.argmax(-1) == theirs.argmax(-1)).sum().item()
-        total += len(ids)
+        worst = max(worst, (ours - expected).abs().max().item())
+        same += (ours.argmax(-1) == expected.argmax(-1)).sum().item()
+        total += len(expected)
     return {"logits_worst": worst, "argmax_same": same / total, "positions": total}
 
 
@@ -79,28 +78,28 @@ def worst_cosine(ours, theirs):
     return (1 - torch.nn.functional.cosine_similarity(ours.double(), theirs.double(), dim=-1)).max().item()
 
 
-def compare_base_embeddings(model, count, layers, reply):
-    theirs = []
+def base_embeddings(model, count, layers, reply):
+    embeddings = []
     for i in range(count):
         ids = reply[f"tokens.{i}"].long()[None, :512]
         with torch.no_grad():
-            theirs.append(model.model(ids, output_hidden_states=True).hidden_states[layers][0].mean(0))
-    return {"base_embedding_worst": worst_cosine(reply["embedding.base"], torch.stack(theirs))}
+            embeddings.append(model.model(ids, output_hidden_states=True).hidden_states[layers][0].mean(0))
+    return torch.stack(embeddings)
 
 
-def compare_minilm(directory, texts, reply):
+def minilm_embeddings(directory, texts):
     tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory).float().eval()
-    theirs = []
+    embeddings = []
     for text in texts:
         inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
         with torch.no_grad():
-            theirs.append(torch.nn.functional.normalize(model(**inputs).last_hidden_state[0].mean(0), dim=0))
-    ours = reply["embedding.minilm"]
-    return {"minilm_embedding_worst": worst_cosine(ours, torch.stack(theirs)),
-            "minilm_length_worst": (ours.norm(dim=1) - 1).abs().max().item()}
+            hidden = model(**inputs).last_hidden_state[0]
+        embeddings.append(torch.nn.functional.normalize(hidden.mean(0), dim=0))
+    return torch.stack(embeddings)
 
 
-def compare_gradients(model, rows, rank, reply):
+def peft_gradients(model, rows, rank, reply):
+    """The nats of every predicted token, and the gradients of their mean by name."""
     adapted = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=LINEARS,
                                                task_type="CAUSAL_LM"))
     parameters = {name.replace(".default", ""): p for name, p in adapted.named_parameters() if "lora_" in name}
@@ -111,40 +110,77 @@ def compare_gradients(model, rows, rank, reply):
     for ids in rows:
         logits = adapted(torch.tensor([ids])).logits[0, :-1]
         losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none"))
-    loss = torch.cat(losses)
-    loss.mean().backward()
-    cosines = {name: torch.nn.functional.cosine_similarity(parameter.grad.flatten().double(),
-                                                           reply["grad." + name].flatten().double(), dim=0).item()
-               for name, parameter in parameters.items()}
-    ours, theirs = (torch.cat([f(name).flatten() for name in parameters]).double()
-                    for f in (lambda n: reply["grad." + n], lambda n: parameters[n].grad))
+    nats = torch.cat(losses)
+    nats.mean().backward()
+    return nats.detach(), {name: parameter.grad for name, parameter in parameters.items()}
+
+
+def compare_gradients(nats, gradients, reply):
+    cosine = torch.nn.functional.cosine_similarity
+    cosines = {name: cosine(gradient.flatten().double(), reply["grad." + name].flatten().double(), dim=0).item()
+               for name, gradient in gradients.items()}
+    theirs = torch.cat([gradient.flatten() for gradient in gradients.values()]).double()
+    ours = torch.cat([reply["grad." + name].flatten() for name in gradients]).double()
     return {"gradient_cosine_worst": min(cosines.values()), "gradient_worst_at": min(cosines, key=cosines.get),
-            "gradient_cosine": torch.nn.functional.cosine_similarity(ours, theirs, dim=0).item(),
+            "gradient_cosine": cosine(ours, theirs, dim=0).item(),
             "gradient_relative_error": ((ours - theirs).norm() / theirs.norm()).item(),
-            "loss_ours": reply["nats"].mean().item(), "loss_theirs": loss.mean().item(),
-            "token_nats_worst": (reply["nats"] - loss.detach()).abs().max().item()}
+            "loss_ours": reply["nats"].mean().item(), "loss_theirs": nats.mean().item(),
+            "token_nats_worst": (reply["nats"] - nats).abs().max().item()}
+
+
+def write_golden(path, theirs):
+    """Enough of each to tell a wrong model from a right one, in a few kilobytes."""
+    golden = json.loads(pathlib.Path(path).read_text())
+    golden["command"] = "bench/parity/model.py --golden tests/golden/model.json --program ... --gguf ... --minilm ..."
+    golden["tokens"] = [len(row) for row in theirs["rows"]]
+    golden["top_logits"] = [[round(value, 4) for value in rows.max(-1).values.tolist()] for rows in theirs["logits"]]
+    golden["top_tokens"] = [rows.argmax(-1).tolist() for rows in theirs["logits"]]
+    golden["nats"] = [round(value, 5) for value in theirs["nats"].tolist()]
+    golden["base_embedding"] = [[float(f"{x:.7g}") for x in row[::24].tolist()] for row in theirs["base"]]
+    golden["minilm_embedding"] = [[float(f"{x:.7g}") for x in row[::24].tolist()] for row in theirs["minilm"]]
+    golden["gradient_norms"] = {name: float(f"{gradient.norm().item():.7g}")
+                                for name, gradient in theirs["gradients"].items() if ".layers.1" in name}
+    pathlib.Path(path).write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("program", "gguf", "minilm", "texts"):
+    for name in ("program", "gguf", "minilm"):
         parser.add_argument("--" + name, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--texts")
+    source.add_argument("--golden")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--json")
     options = parser.parse_args()
-    lines = [json.loads(line)["text"] for line in pathlib.Path(options.texts).read_text().splitlines()]
-    texts = [text for text in lines if text.strip()][:options.count]
-    model = transformers_llama(options.gguf)
+    if options.golden:
+        texts = json.loads(pathlib.Path(options.golden).read_text())["texts"]
+    else:
+        lines = [json.loads(line)["text"] for line in pathlib.Path(options.texts).read_text().splitlines()]
+        texts = [text for text in lines if text.strip()][:options.count]
     request = {"texts": texts, "layers": 4, "rank": 8, "rows": 8, "tokens": 256}
     with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
         subprocess.run([options.program, options.gguf, options.minilm, options.precision], stdout=file, check=True,
                        input=json.dumps(request).encode())
         reply = load_file(file.name)
+    model = transformers_llama(options.gguf)
     rows = [reply[f"tokens.{i}"].long().tolist()[:request["tokens"]] for i in range(min(request["rows"], len(texts)))]
-    figures = {"precision": options.precision, **compare_logits(model, rows, reply),
-               **compare_base_embeddings(model, len(texts), 4, reply), **compare_minilm(options.minilm, texts, reply),
-               **compare_gradients(model, rows, 8, reply)}
+    with torch.no_grad():
+        theirs = {"rows": rows, "logits": [model(torch.tensor([row])).logits[0] for row in rows]}
+    theirs["base"] = base_embeddings(model, len(texts), request["layers"], reply)
+    theirs["minilm"] = minilm_embeddings(options.minilm, texts)
+    theirs["nats"], theirs["gradients"] = peft_gradients(model, rows, request["rank"], reply)
+    figures = {"precision": options.precision, **compare_logits(theirs["logits"], reply),
+               "base_embedding_worst": worst_cosine(reply["embedding.base"], theirs["base"]),
+               "minilm_embedding_worst": worst_cosine(reply["embedding.minilm"], theirs["minilm"]),
+               **compare_gradients(theirs["nats"], theirs["gradients"], reply)}
+    report(figures, options)
+    if options.golden:
+        write_golden(options.golden, theirs)
+
+
+def report(figures, options):
     print(json.dumps(figures, indent=2))
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
