@@ -88,7 +88,8 @@ int main(int count, char** arguments) {
     std::cerr << used.error().message << '\n';
     return exit_code(used.error().fault);
   }
-  std::printf("{\"steps\": %zu, \"learning_rate\": %g, \"before\": %.4f, \"after\": %.4f, \"tokens_per_second\": %.0f}\n",
+  std::printf("{\"steps\": %zu, \"learning_rate\": %g, \"before\": %.4f, \"after\": %.4f, "
+              "\"tokens_per_second\": %.0f}\n",
               reports.size(), options.learning_rate, before, nats_per_token(*scorer, evaluation),
               static_cast<double>(reports.size()) * options.tokens_per_step / seconds);
   return 0;

@@ -11,8 +11,8 @@ using namespace kpool;
 namespace {
 
 BaseShape smollm2() {
-  return {.architecture = "llama", .layers = 30, .hidden = 576, .heads = 9, .kv_heads = 3, .head_width = 64, .ffn = 1536,
-          .vocabulary = 49152, .context = 8192};
+  return {.architecture = "llama", .layers = 30, .hidden = 576, .heads = 9, .kv_heads = 3, .head_width = 64,
+          .ffn = 1536, .vocabulary = 49152, .context = 8192};
 }
 BaseShape small() {
   return {.architecture = "llama", .layers = 2, .hidden = 16, .heads = 4, .kv_heads = 2, .head_width = 4, .ffn = 24,

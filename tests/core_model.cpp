@@ -63,8 +63,9 @@ void check_adapted(const Base& base, const Batch& batch, const nlohmann::json& e
   REQUIRE(nats.size(0) == static_cast<std::int64_t>(theirs.size()));
   for (std::int64_t i = 0; i < nats.size(0); ++i) CHECK(std::abs(nats[i].item<float>() - theirs[i]) < 1e-3f);
   for (const LoraPlace& place : layout.places) {
-    if (!expected.at("gradient_norms").contains(lora_a_name(place))) continue;
-    const double a = expected["gradient_norms"].at(lora_a_name(place)), b = expected["gradient_norms"].at(lora_b_name(place));
+    const nlohmann::json& norms = expected.at("gradient_norms");
+    if (!norms.contains(lora_a_name(place))) continue;
+    const double a = norms.at(lora_a_name(place)), b = norms.at(lora_b_name(place));
     CHECK(norm(gradient, place.a, layout.rank * place.in) == Approx(a).epsilon(1e-3));
     CHECK(norm(gradient, place.b, layout.rank * place.out) == Approx(b).epsilon(1e-3));
   }
