@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -34,6 +35,8 @@ authorized_keys_file = "{RUN}/keys/authorized"
 path = "{RUN}/store"
 [admin]
 socket = "{ADMIN}"
+[engine]
+journal = "{RUN}/journal"
 """
 
 
@@ -113,8 +116,11 @@ class Daemon:
         while time.monotonic() < deadline:
             self.check()
             try:
-                call("kpoolctl", "status", "--json", "--socket", ADMIN, "--timeout", 2)
+                ready = "routing" in json.loads(call("kpoolctl", "status", "--json", "--socket", ADMIN)).get("stages", {})
             except Failed:
+                ready = False
+            if not ready:
+                time.sleep(0.3)
                 continue
             self.watch = child("kpoolctl", "status", "--json", "--watch", "1", "--socket", ADMIN,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -157,7 +163,7 @@ class Daemon:
 
 
 def stream(daemon, domain, progress):
-    """Sends one domain through the gateway, to its last acknowledgement."""
+    """Sends one domain through the gateway, to its last acknowledgement; its count of (sent, acknowledged, refused)."""
     log = RUN / "gateway.log"
     with log.open("w") as out:
         gateway = child("kpool-gateway", "send", "--to", f"tcp://127.0.0.1:{PORT}",
@@ -172,6 +178,7 @@ def stream(daemon, domain, progress):
     if gateway.returncode:
         raise Failed(f"kpool-gateway ended with exit code {gateway.returncode}:\n{tail(log)}")
     progress.finish(domain, daemon.settled_status())
+    return [int(number) for number in re.findall(r"\d+", tail(log, 1).split(";")[0])]
 
 
 def score(domains, under, store=None):
@@ -206,11 +213,11 @@ def run():
     ids = token_ids(domains)
     base = score(domains, "base")
     progress = demo_progress.Progress({domain: sum(map(len, ids[domain])) for domain in domains}, SLOTS)
-    daemon, after = Daemon(), {}
+    daemon, after, counts = Daemon(), {}, []
     try:
         progress.start(daemon.wait_ready())
         for domain in domains:
-            stream(daemon, domain, progress)
+            counts.append(stream(daemon, domain, progress))
             snapshot = RUN / "snapshots" / domain
             snapshot.parent.mkdir(exist_ok=True)
             call("kpoolctl", "snapshot", snapshot, "--socket", ADMIN)
@@ -221,7 +228,7 @@ def run():
         daemon.stop()
     print(demo_report.routes(domains, progress.records, SLOTS))
     print(demo_report.losses(domains, base, after, at_end))
-    kept = demo_report.accounts(final, {domain: len(ids[domain]) for domain in domains})
+    kept = demo_report.accounts(final, sum(map(len, ids.values())), counts)
     clean = demo_report.text_on_disk(RUN, TEXT, domains, ids)
     print(f"\nThe whole run took {time.monotonic() - started:.0f} s. Next, your own files (JSON Lines with \"text\", "
           f"or plain text):\n\n  build/kpoold --config demo/run/kpoold.toml &\n  build/kpool-gateway send "

@@ -32,13 +32,17 @@ def losses(domains, base, after, end):
     return "\n".join(lines)
 
 
-def accounts(status, sent_by_domain):
-    """Prints sent = acknowledged + refused; is it so?"""
+def accounts(status, records, counts):
+    """Prints sent = acknowledged + refused; do the files, the gateway and the daemon agree on it?
+
+    records: how many lie in the files. counts: the gateway's (sent, acknowledged, refused) of each domain."""
+    sent, acknowledged, refused = map(sum, zip(*counts))
     ingestion = status["stages"]["ingestion"]
-    sent, refused = sum(sent_by_domain.values()), ingestion["records_refused"]
-    acknowledged = ingestion["records_durable"] - refused
-    holds = sent == acknowledged + refused
-    print(f"\nrecords: {sent} sent {'=' if holds else 'IS NOT'} {acknowledged} acknowledged + {refused} refused")
+    holds = records == sent == acknowledged + refused == ingestion["records_durable"]
+    holds = holds and refused == ingestion["records_refused"]
+    print(f"\nrecords sent {sent} = {acknowledged} acknowledged + {refused} refused" if holds else
+          f"\nrecords ARE MISSING: {records} in the files, the gateway sent {sent}, of which {acknowledged} were "
+          f"acknowledged and {refused} refused; the daemon holds {ingestion['records_durable']}")
     return holds
 
 
