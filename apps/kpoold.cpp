@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Adapts a frozen language model to a stream of text, without keeping the text."};
   app.set_version_flag("--version", "kpoold " KPOOL_VERSION);
   app.add_option("-c,--config", file, "configuration file (TOML); conf.d/*.toml beside it is read after it");
-  app.add_option("-s,--set", overrides, "section.key=value, above all files")->expected(1);
+  app.add_option("-s,--set", overrides, "section.key=value, above all files")->allow_extra_args(false);
   app.add_option("--stages", stages, "only these stages in this process, for instance training or ingestion,encoding");
   app.add_flag("--check", check, "check the configuration and stop");
   app.add_flag("--dump-config", dump, "print the effective configuration with where each value came from");

@@ -1,6 +1,7 @@
 #include "clients/gateway_client.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <zmq.hpp>
 
 #include "clients/connection_monitor.hpp"
@@ -55,6 +56,7 @@ class Client final : public GatewayClient {
         sleep(std::min(left, poll_slice));
       }
     } catch (const zmq::error_t& error) {
+      if (error.num() == EINTR) return Done{};  // a signal: the caller decides what it means
       return Error{Fault::internal, std::string("libzmq fails: ") + error.what()};
     }
   }
