@@ -1,9 +1,12 @@
 // bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS]
 // Seconds of one training step and of its parts that stand alone, on random tokens: medians of one run.
+// cpu_ms is the processor time of all threads in forward and backward: on a busy machine, with
+// OMP_WAIT_POLICY=passive, cpu_ms / threads is what the step would take alone.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <iostream>
 #include <random>
@@ -63,12 +66,15 @@ int main(int count, char** arguments) {
   const double off = median_seconds(repeats, [&] { nats(weights, batch, nullptr); });
   const double forward = median_seconds(repeats, [&] { nats(weights, batch, &adapter); });
   const double both = median_seconds(repeats, [&] { nats_and_gradient(weights, batch, adapter, gradient); });
+  const std::clock_t start = std::clock();
+  nats_and_gradient(weights, batch, adapter, gradient);
+  const double processor = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   const double update = median_seconds(repeats, [&] { signum_step(flat, momentum, gradient, {}, 1); });
   const double step = prepare + load + both + update;
   std::printf("{\"tokens\": %d, \"segments\": %d, \"threads\": %d, \"precision\": \"%s\", \"batch_ms\": %.2f, "
               "\"adapter_ms\": %.2f, \"forward_base_ms\": %.1f, \"forward_ms\": %.1f, \"forward_backward_ms\": %.1f, "
-              "\"signum_ms\": %.2f, \"step_ms\": %.1f, \"tokens_per_second\": %.0f}\n",
+              "\"cpu_ms\": %.1f, \"signum_ms\": %.2f, \"step_ms\": %.1f, \"tokens_per_second\": %.0f}\n",
               tokens, pieces, threads, weights.dtype == at::kFloat ? "float32" : "bfloat16", 1e3 * prepare, 1e3 * load,
-              1e3 * off, 1e3 * forward, 1e3 * both, 1e3 * update, 1e3 * step, tokens / step);
+              1e3 * off, 1e3 * forward, 1e3 * both, 1e3 * processor, 1e3 * update, 1e3 * step, tokens / step);
   return 0;
 }
