@@ -2,11 +2,6 @@
 
 #include <catch2/catch.hpp>
 
-#include <signal.h>
-#include <sys/time.h>
-
-#include <csignal>
-
 #include "tests/clients_fake_daemon.hpp"
 
 using namespace kpool;
@@ -253,24 +248,6 @@ TEST_CASE("a daemon that falls silent is asked and then connected anew") {
   line.offer(1, 10);
   REQUIRE(line.run_until([&] { return line.client->idle(); }));
   CHECK(line.daemon.hellos > hellos);
-}
-
-TEST_CASE("a signal interrupts a wait and is no error") {
-  Line line;
-  line.open();
-  static volatile std::sig_atomic_t signals = 0;
-  struct sigaction action = {}, before = {};
-  action.sa_handler = [](int) { signals = signals + 1; };
-  REQUIRE(sigaction(SIGALRM, &action, &before) == 0);
-  const itimerval every_5_ms = {{0, 5000}, {0, 5000}}, never = {};
-  REQUIRE(setitimer(ITIMER_REAL, &every_5_ms, nullptr) == 0);
-  const auto end = Clock::now() + 20s;
-  Status status = Done{};
-  while (signals < 5 && status && Clock::now() < end) status = line.client->poll(100ms);
-  setitimer(ITIMER_REAL, &never, nullptr);
-  sigaction(SIGALRM, &before, nullptr);
-  CHECK(status);
-  CHECK(signals >= 5);
 }
 
 TEST_CASE("an endpoint that is none is refused at once") {
