@@ -83,6 +83,17 @@ KPOOL_CLONES void invert(const double* factor, double* inverse, std::size_t widt
   }
 }
 
+KPOOL_CLONES void gram(const float* triangle, double* out, std::size_t width) {
+  for (std::size_t k = 0; k < width; ++k) {
+    const float* row = triangle + triangle_row(k);
+    for (std::size_t i = 0; i <= k; ++i) {
+      const double scale = row[i];
+      double* sums = out + triangle_row(i);
+      for (std::size_t j = 0; j <= i; ++j) sums[j] += scale * row[j];
+    }
+  }
+}
+
 KPOOL_CLONES void multiply(const float* triangle, const float* x, float* out, std::size_t width) {
   for (std::size_t i = 0; i < width; ++i) {
     out[i] = dot(triangle, x, i + 1);
@@ -125,6 +136,13 @@ std::vector<float> inverse_lower(std::span<const double> factor, std::size_t wid
   std::vector<double> inverse(factor.size(), 0.0);
   invert(factor.data(), inverse.data(), width);
   return {inverse.begin(), inverse.end()};
+}
+
+std::vector<double> gram_lower(std::span<const float> triangle, std::size_t width) {
+  KPOOL_ASSERT(triangle.size() == triangle_size(width));
+  std::vector<double> product(triangle.size(), 0.0);
+  gram(triangle.data(), product.data(), width);
+  return product;
 }
 
 void multiply_lower(std::span<const float> triangle, std::span<const float> x, std::span<float> out) {

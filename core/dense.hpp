@@ -23,6 +23,9 @@ bool cholesky(std::span<double> triangle, std::size_t width);
 /// L^-1 of a packed lower triangle, in single precision for fast use.
 std::vector<float> inverse_lower(std::span<const double> factor, std::size_t width);
 
+/// W^T W of a packed lower triangle W, packed.
+std::vector<double> gram_lower(std::span<const float> triangle, std::size_t width);
+
 /// out = triangle x. x, out: (width).
 void multiply_lower(std::span<const float> triangle, std::span<const float> x, std::span<float> out);
 

@@ -12,7 +12,11 @@ namespace {
 constexpr std::uint64_t refresh_interval_min = 16, refresh_interval_max = 1024;
 constexpr std::size_t pending_max = 16;
 /// Means and scatter follow slow drift: older records fade with these memories.
-constexpr double mean_memory = 4096, scatter_memory = 32768;
+constexpr double mean_memory = 4096, scatter_memory = 8192;
+/// A slot's weight in the pooled covariance ends here: one long domain must not set the measure of all.
+constexpr double pooled_records = 1000;
+/// A slot's own spread is known from so many records on.
+constexpr double settled_records = 8;
 /// Records' worth of pooled variance in a slot's own (diagonal).
 constexpr double prior_records = 32;
 
@@ -28,16 +32,16 @@ Mixture::Mixture(Covariance kind, std::uint32_t slots, std::size_t width, double
       width_(width),
       shrinkage_(shrinkage),
       slots_(slots),
-      scatter_(kind == Covariance::tied ? triangle_size(width) : width, 0.0),
       center_(width, 0.0),
       next_refresh_(refresh_interval_min) {
   KPOOL_ASSERT(slots > 0 && width > 0);
 }
 
 void Mixture::open(std::uint32_t slot) {
+  flush();
   slots_[slot] = Slot{.live = true,
                       .mean = std::vector<double>(width_, 0.0),
-                      .scatter = std::vector<double>(kind_ == Covariance::diagonal ? width_ : 0, 0.0),
+                      .scatter = std::vector<double>(kind_ == Covariance::tied ? triangle_size(width_) : width_, 0.0),
                       .whitened = std::vector<float>(width_, 0.0F)};
   absorbed_since_open_ = 0;
   next_refresh_ = refresh_interval_min;
@@ -68,6 +72,9 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
     for (std::size_t i = 0; i < width_; ++i) centered[i] = static_cast<float>(x[i] - center_[i]);
     multiply_lower(whitening_, centered, out.whitened);
   }
+  // The slots share a covariance up to a scale of their own; while one's scale is unknown, all are taken alike.
+  const bool all_settled = std::all_of(slots_.begin(), slots_.end(),
+                                       [](const Slot& slot) { return slot.records == 0 || slot.expected > 0; });
   bool found = false;
   for (std::uint32_t k = 0; k < slots_.size(); ++k) {
     const Slot& slot = slots_[k];
@@ -76,8 +83,11 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
     const bool known = scaled() && slot.records > 0;
     const double distance = !known ? 0 : kind_ == Covariance::tied ? tied_distance(slot, out.whitened)
                                                                     : diagonal_distance(slot, x);
-    out.distances[k] = distance / expected_;
-    out.scores[k] = known ? distance + slot.log_determinant : std::numeric_limits<double>::max();
+    const double usual = slot.expected > 0 ? slot.expected : expected_;
+    out.distances[k] = distance / usual;
+    if (!known) out.scores[k] = std::numeric_limits<double>::max();
+    else if (kind_ == Covariance::diagonal) out.scores[k] = distance + slot.log_determinant;
+    else out.scores[k] = all_settled ? out.distances[k] + std::log(usual) : distance;
     if (!found || out.scores[k] < out.scores[out.best]) out.best = k;
     found = true;
   }
@@ -87,68 +97,76 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
 void Mixture::absorb(std::uint32_t index, std::span<const float> x, const Measured& measured) {
   Slot& slot = slots_[index];
   KPOOL_ASSERT(slot.live && x.size() == width_);
+  if (index != pending_slot_ || pending_weights_.size() == pending_max) flush();
+  pending_slot_ = index;
   ++slot.records;
   const double share = std::max(1.0 / static_cast<double>(slot.records), 1 / mean_memory);
-  const double keep = static_cast<double>(slot.records) > mean_memory ? 1 - 1 / mean_memory : 1;
   const std::size_t begin = pending_.size();
-  if (kind_ == Covariance::tied) pending_.resize(begin + width_);
+  pending_.resize(begin + width_);
   for (std::size_t i = 0; i < width_; ++i) {
     const double deviation = x[i] - slot.mean[i];
     slot.mean[i] += share * deviation;
-    if (kind_ == Covariance::tied) {
-      pending_[begin + i] = deviation;
-    } else {
-      const double square = (1 - share) * deviation * deviation;
-      slot.scatter[i] = keep * slot.scatter[i] + square;
-      scatter_[i] += square;
-    }
+    pending_[begin + i] = deviation;
   }
-  if (slot.records > 1) scatter_records_ += 1;
-  if (kind_ == Covariance::tied) {
-    pending_weights_.push_back(1 - share);
-    if (pending_weights_.size() == pending_max) flush();
-    if (scaled())
-      for (std::size_t i = 0; i < width_; ++i)
-        slot.whitened[i] += static_cast<float>(share) * (measured.whitened[i] - slot.whitened[i]);
-  }
+  pending_weights_.push_back(1 - share);
+  if (slot.records > 1) slot.freedom += 1;
+  if (kind_ == Covariance::tied && scaled())
+    for (std::size_t i = 0; i < width_; ++i)
+      slot.whitened[i] += static_cast<float>(share) * (measured.whitened[i] - slot.whitened[i]);
   if (++absorbed_since_open_ == next_refresh_) refresh();
 }
 
 void Mixture::flush() {
-  add_outer_products(scatter_, pending_, pending_weights_, width_);
+  if (!pending_weights_.empty()) add_pending(slots_[pending_slot_].scatter);
   pending_.clear();
   pending_weights_.clear();
 }
 
-void Mixture::refresh() {
-  if (scatter_records_ > 0) kind_ == Covariance::tied ? refresh_tied() : refresh_diagonal();
-  if (scatter_records_ > scatter_memory) {
-    for (double& value : scatter_) value /= 2;
-    scatter_records_ /= 2;
+void Mixture::add_pending(std::vector<double>& scatter) const {
+  if (kind_ == Covariance::tied) return add_outer_products(scatter, pending_, pending_weights_, width_);
+  for (std::size_t n = 0; n < pending_weights_.size(); ++n)
+    for (std::size_t i = 0; i < width_; ++i)
+      scatter[i] += pending_weights_[n] * pending_[n * width_ + i] * pending_[n * width_ + i];
+}
+
+/// The covariance within the slots, each weighed by its records up to a limit. Returns the sum of weights.
+double Mixture::pool(std::vector<double>& covariance) const {
+  double total = 0;
+  for (const Slot& slot : slots_) total += std::min(slot.freedom, pooled_records);
+  covariance.assign(kind_ == Covariance::tied ? triangle_size(width_) : width_, 0.0);
+  for (const Slot& slot : slots_) {
+    if (slot.freedom == 0) continue;
+    const double weight = std::min(slot.freedom, pooled_records) / (slot.freedom * total);
+    for (std::size_t i = 0; i < covariance.size(); ++i) covariance[i] += weight * slot.scatter[i];
   }
+  return total;
+}
+
+void Mixture::refresh() {
+  flush();
+  kind_ == Covariance::tied ? refresh_tied() : refresh_diagonal();
+  for (Slot& slot : slots_)
+    if (slot.freedom > scatter_memory) {
+      for (double& value : slot.scatter) value /= 2;
+      slot.freedom /= 2;
+    }
   next_refresh_ += std::clamp(absorbed_since_open_ / 2, refresh_interval_min, refresh_interval_max);
 }
 
 void Mixture::refresh_tied() {
-  flush();
+  std::vector<double> factor;
+  const double records = pool(factor);
   const double width = static_cast<double>(width_);
   double trace = 0;
-  for (std::size_t i = 0; i < width_; ++i) trace += scatter_[triangle_row(i) + i] / scatter_records_;
-  const double rho = effective_shrinkage(shrinkage_, scatter_records_, width);
+  for (std::size_t i = 0; i < width_; ++i) trace += factor[triangle_row(i) + i];
+  const double rho = effective_shrinkage(shrinkage_, records, width);
   const double ridge = rho * trace / width;
   if (!(ridge > 0) || !std::isfinite(ridge)) return;  // all records alike so far: nothing to scale by
-  std::vector<double> factor = scatter_;
-  for (double& value : factor) value *= (1 - rho) / scatter_records_;
+  for (double& value : factor) value *= 1 - rho;
   for (std::size_t i = 0; i < width_; ++i) factor[triangle_row(i) + i] += ridge;
   if (!cholesky(factor, width_)) return;
   whitening_ = inverse_lower(factor, width_);
-
-  // What a new record has on average: the mean over the old ones, tr(P S), corrected for their own part in S
-  // (Sherman-Morrison; their part in the pooled mean of a slot is neglected).
-  double precision_trace = 0;
-  for (const float value : whitening_) precision_trace += double{value} * value;
-  const double own = (width - ridge * precision_trace) / (1 - rho);
-  expected_ = own / std::max(0.05, 1 - (1 - rho) * own / scatter_records_);
+  expect(rho, records);
 
   if (refreshes_++ == 0)
     for (const Slot& slot : slots_)
@@ -161,40 +179,67 @@ void Mixture::refresh_tied() {
   }
 }
 
+/// What a new record has on average: the mean over the old ones, tr(P S) of the pool or of a slot, corrected for
+/// their own part in the covariance (Sherman-Morrison) and in the mean.
+void Mixture::expect(double rho, double records) {
+  const std::vector<double> precision = gram_lower(whitening_, width_);
+  const auto corrected = [&](double own) { return own / std::max(0.05, 1 - (1 - rho) * own / records); };
+  double pooled = 0, total = 0;
+  for (Slot& slot : slots_) {
+    if (slot.freedom == 0) continue;
+    double sum = 0, diagonal = 0;
+    for (std::size_t i = 0; i < width_; ++i) {
+      const std::size_t row = triangle_row(i);
+      for (std::size_t j = 0; j < i; ++j) sum += precision[row + j] * slot.scatter[row + j];
+      diagonal += precision[row + i] * slot.scatter[row + i];
+    }
+    const double own = (2 * sum + diagonal) / slot.freedom;
+    slot.expected = slot.freedom + 1 < settled_records ? 0 : corrected(own) * (1 + 1 / slot.freedom);
+    const double weight = std::min(slot.freedom, pooled_records);
+    pooled += weight * own;
+    total += weight;
+  }
+  expected_ = corrected(pooled / total);
+}
+
 void Mixture::refresh_diagonal() {
+  std::vector<double> pooled;
+  pool(pooled);
   const double width = static_cast<double>(width_);
   double mean_variance = 0;
-  for (const double value : scatter_) mean_variance += value / scatter_records_ / width;
+  for (const double value : pooled) mean_variance += value / width;
   if (!(mean_variance > 0)) return;
   for (Slot& slot : slots_) {
     if (!slot.live) continue;
     slot.log_determinant = 0;
-    const double own = std::min(static_cast<double>(slot.records), mean_memory);
+    double own = 0;
     for (std::size_t i = 0; i < width_; ++i) {
-      const double pooled = scatter_[i] / scatter_records_;
-      const double blended = (slot.scatter[i] + prior_records * pooled) / (own + prior_records);
+      const double blended = (slot.scatter[i] + prior_records * pooled[i]) / (slot.freedom + prior_records);
       const double variance = (1 - shrinkage_) * blended + shrinkage_ * mean_variance;
       slot.whitened[i] = static_cast<float>(1 / variance);
       slot.log_determinant += std::log(variance);
+      own += slot.scatter[i] / variance;
     }
+    slot.expected = slot.freedom + 1 < settled_records ? 0 : own / slot.freedom * (1 + 1 / slot.freedom);
   }
   expected_ = width;
   ++refreshes_;
 }
 
 void Mixture::save(BlobWriter& out) const {
-  std::vector<double> scatter = scatter_;
-  if (kind_ == Covariance::tied) add_outer_products(scatter, pending_, pending_weights_, width_);
-  for (const Slot& slot : slots_) {
+  for (std::uint32_t k = 0; k < slots_.size(); ++k) {
+    const Slot& slot = slots_[k];
+    std::vector<double> scatter = slot.scatter;
+    if (k == pending_slot_ && slot.live) add_pending(scatter);
     out.put<std::uint8_t>(slot.live);
     out.put(slot.records);
     out.put_all(slot.mean);
-    out.put_all(slot.scatter);
+    out.put_all(scatter);
+    out.put(slot.freedom);
+    out.put(slot.expected);
     out.put_all(slot.whitened);
     out.put(slot.log_determinant);
   }
-  out.put_all(scatter);
-  out.put(scatter_records_);
   out.put_all(center_);
   out.put_all(whitening_);
   out.put(expected_);
@@ -205,21 +250,21 @@ void Mixture::save(BlobWriter& out) const {
 
 bool Mixture::restore(BlobReader& in) {
   Mixture read(kind_, static_cast<std::uint32_t>(slots_.size()), width_, shrinkage_);
+  const std::size_t scatter_size = kind_ == Covariance::tied ? triangle_size(width_) : width_;
   bool fits = true;
   for (Slot& slot : read.slots_) {
     slot.live = in.get<std::uint8_t>() != 0;
     slot.records = in.get<std::uint64_t>();
     slot.mean = in.get_all<double>();
     slot.scatter = in.get_all<double>();
+    slot.freedom = in.get<double>();
+    slot.expected = in.get<double>();
     slot.whitened = in.get_all<float>();
     slot.log_determinant = in.get<double>();
     const std::size_t width = slot.live ? width_ : 0;
     fits = fits && slot.mean.size() == width && slot.whitened.size() == width &&
-           slot.scatter.size() == (kind_ == Covariance::diagonal ? width : 0);
+           slot.scatter.size() == (slot.live ? scatter_size : 0);
   }
-  const std::size_t scatter_size = read.scatter_.size();
-  read.scatter_ = in.get_all<double>();
-  read.scatter_records_ = in.get<double>();
   read.center_ = in.get_all<double>();
   read.whitening_ = in.get_all<float>();
   read.expected_ = in.get<double>();
@@ -227,8 +272,7 @@ bool Mixture::restore(BlobReader& in) {
   read.absorbed_since_open_ = in.get<std::uint64_t>();
   read.next_refresh_ = in.get<std::uint64_t>();
   const std::size_t whitening_size = kind_ == Covariance::tied && read.scaled() ? scatter_size : 0;
-  fits = fits && !in.failed() && read.scatter_.size() == scatter_size && read.center_.size() == width_ &&
-         read.whitening_.size() == whitening_size;
+  fits = fits && !in.failed() && read.center_.size() == width_ && read.whitening_.size() == whitening_size;
   if (fits) *this = std::move(read);
   return fits;
 }

@@ -19,7 +19,7 @@ enum class Covariance : std::uint8_t { tied, diagonal };
 struct Measured {
   std::vector<float> centered;    ///< (width) tied only: x - center
   std::vector<float> whitened;    ///< (width) tied only: L^-1 (x - center)
-  std::vector<double> distances;  ///< (slots) squared Mahalanobis distance, in units of the pool's own mean
+  std::vector<double> distances;  ///< (slots) squared Mahalanobis distance, in units of a record's own on average
   std::vector<double> scores;     ///< (slots) -2 log density up to a constant; infinite where the slot is not live
   std::uint32_t best = 0;         ///< the live slot of the least score
 };
@@ -31,6 +31,8 @@ class Mixture {
   /// Makes the slot live and empty. Its covariance is the pooled one.
   void open(std::uint32_t slot);
   bool live(std::uint32_t slot) const { return slots_[slot].live; }
+  /// True where the slot's own spread is known, so that distances to it are in units of it.
+  bool settled(std::uint32_t slot) const { return slots_[slot].expected > 0; }
   std::uint64_t records(std::uint32_t slot) const { return slots_[slot].records; }
   /// True once a covariance was estimated; before, all distances are 0.
   bool scaled() const { return refreshes_ > 0; }
@@ -49,15 +51,20 @@ class Mixture {
     bool live = false;
     std::uint64_t records = 0;
     std::vector<double> mean;      // (width)
-    std::vector<double> scatter;   // (width) diagonal only: sum of squared deviations
+    std::vector<double> scatter;   // within the slot. tied: packed (width, width); diagonal: (width)
+    double freedom = 0;            // degrees of freedom in it
+    double expected = 0;           // squared distance of a record of this slot, on average; 0: not known yet
     std::vector<float> whitened;   // (width) tied: whitened mean; diagonal: 1 / variance
     double log_determinant = 0;    // diagonal only
   };
 
   void refresh();
+  double pool(std::vector<double>& covariance) const;
   void refresh_tied();
+  void expect(double rho, double records);
   void refresh_diagonal();
   void flush();
+  void add_pending(std::vector<double>& scatter) const;
   double tied_distance(const Slot& slot, std::span<const float> whitened) const;
   double diagonal_distance(const Slot& slot, std::span<const float> x) const;
 
@@ -67,15 +74,14 @@ class Mixture {
   double shrinkage_;
   // state
   std::vector<Slot> slots_;
-  std::vector<double> scatter_;    // tied: packed (width, width) within-slot scatter; diagonal: (width)
-  double scatter_records_ = 0;     // degrees of freedom in it
   std::vector<double> center_;     // (width) what is subtracted before whitening
   std::vector<float> whitening_;   // packed (width, width) L^-1 of the covariance at the last refresh
   double expected_ = 1;            // squared distance of a record to its own mean, on average over the pool
   std::uint64_t refreshes_ = 0;
   std::uint64_t absorbed_since_open_ = 0;
   std::uint64_t next_refresh_ = 0;  // in absorbed_since_open_
-  std::vector<double> pending_;     // (pending, width) deviations not yet in scatter_
+  std::uint32_t pending_slot_ = 0;
+  std::vector<double> pending_;     // (pending, width) deviations not yet in the scatter of pending_slot_
   std::vector<double> pending_weights_;
 };
 

@@ -37,9 +37,14 @@ void NoveltyGate::add(double distance) {
 
 double NoveltyGate::surprise(double distance) const {
   KPOOL_ASSERT(ready());
-  if (variance <= 0 || mean <= 0) return distance > mean ? 40 : 0;
-  // variance / (2 mean) times chi-square with 2 mean^2 / variance degrees; its cube root is nearly normal.
-  const double spread = variance / (9 * mean * mean);
+  if (mean <= 0) return distance > 0 ? 40 : 0;
+  // A few distances show too little spread; until there are many, some is presumed.
+  constexpr double presumed_count = 16, presumed_deviation = 0.6;
+  const double known = std::min(static_cast<double>(count), memory);
+  const double presumed = presumed_deviation * presumed_deviation * mean * mean;
+  const double blended = (known * variance + presumed_count * presumed) / (known + presumed_count);
+  // A gamma law of this mean and variance; its cube root is nearly normal.
+  const double spread = blended / (9 * mean * mean);
   return (std::cbrt(distance / mean) - 1 + spread) / std::sqrt(spread);
 }
 

@@ -80,9 +80,7 @@ void MixtureRouter::end_claim() {
 
 /// The record trains the slot and is absorbed. measured_ must be the record's own.
 void MixtureRouter::train(Held& record, std::uint32_t slot) {
-  // A mean of a few records lies beside the true one: distances to it would set the gate too wide.
-  constexpr std::uint64_t settled_records = 8;
-  if (mixture_.scaled() && mixture_.records(slot) >= settled_records) gates_[slot].add(measured_.distances[slot]);
+  if (mixture_.settled(slot)) gates_[slot].add(measured_.distances[slot]);
   mixture_.absorb(slot, record.x, measured_);
   decisions_.push_back(Assignment{record.ticket, slot});
 }
