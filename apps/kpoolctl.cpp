@@ -1,10 +1,12 @@
 // kpoolctl: looks at a pool and its model, and takes copies and adapters out of it.
 #include <cstdio>
 #include <exception>
+#include <string_view>
 
 #include <CLI/CLI.hpp>
 
 #include "apps/kpoolctl_commands.hpp"
+#include "apps/wait_policy.hpp"
 
 namespace {
 
@@ -23,6 +25,7 @@ int run(const kpool::Command& command) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "model") kpool::wait_passively(argv);
   std::ios::sync_with_stdio(false);
   kpool::Command chosen;
   CLI::App app{"Looks at a pool of adapters and its base model, and takes copies and adapters out of it."};

@@ -12,6 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/models.hpp"
+#include "apps/wait_policy.hpp"
 #include "config/load.hpp"
 
 namespace {
@@ -65,6 +66,7 @@ kpool::Result<kpool::Outcome> run(const kpool::Config& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  kpool::wait_passively(argv);
   std::string file, stages;
   std::vector<std::string> overrides;
   bool check = false, dump = false;
