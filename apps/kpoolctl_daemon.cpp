@@ -30,7 +30,8 @@ Status somebody_listens(const std::string& address) {
   ::close(probe);
   if (failure == 0) return Done{};
   if (failure == EACCES)
-    return Error{Fault::denied, "the daemon's socket " + address + " is not open to this user: join the group that owns it"};
+    return Error{Fault::denied, "the daemon's socket " + address +
+                                    " is not open to this user: join the group that owns it"};
   return Error{Fault::unavailable, "no daemon listens on " + address + " (" + std::strerror(failure) +
                                        "): start kpoold, or name its admin.socket with --socket"};
 }
@@ -51,7 +52,8 @@ Result<admin::Message> exchange(const std::string& address, const admin::Message
                                          std::to_string(patience.count() / 1000.0).substr(0, 4) + " s"};
   auto message = admin::decode(Frame::copy({answer.data<std::byte>(), answer.size()}));
   if (!message)
-    return Error{Fault::bad_input, "what answers on " + address + " is no kpoold of this version: " + message.error().message};
+    return Error{Fault::bad_input,
+                 "what answers on " + address + " is no kpoold of this version: " + message.error().message};
   return message;
 }
 

@@ -65,7 +65,8 @@ Status InputRecords::open_next() {
   in_ = path == "-" ? &standard_input_ : &file_;
   if (path == "-") return Done{};
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return Error{Fault::missing, path + ": cannot be read: " + std::strerror(errno)};
+  if (::stat(path.c_str(), &status) != 0)
+    return Error{Fault::missing, path + ": cannot be read: " + std::strerror(errno)};
   if (S_ISDIR(status.st_mode)) return Error{Fault::missing, path + ": is a directory; name its files"};
   file_ = std::ifstream(path, std::ios::binary);
   if (!file_) return Error{Fault::denied, path + ": cannot be read: " + std::strerror(errno)};

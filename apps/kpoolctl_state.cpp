@@ -59,10 +59,11 @@ Complaint check_slot(std::string_view number, const std::string& blob, const jso
   if (!index) return "has no number in its key";
   const auto label = read_slot(blob);
   if (!label) return label.error().message;
-  const json* counts = routing.contains("slots") && *index < routing["slots"].size() ? &routing["slots"][*index] : nullptr;
-  if (counts && (*counts)[0] != label->generation)
-    return "is of generation " + std::to_string(label->generation) + ", routing has " + (*counts)[0].dump();
-  return std::nullopt;
+  if (!routing.contains("slots")) return std::nullopt;
+  const json& slots = routing["slots"];
+  if (*index >= slots.size()) return "is beyond the " + std::to_string(slots.size()) + " slots of routing";
+  if (slots[*index][0] == label->generation) return std::nullopt;
+  return "is of generation " + std::to_string(label->generation) + ", routing has " + slots[*index][0].dump();
 }
 
 Complaint check_mixture(const std::string& value) {

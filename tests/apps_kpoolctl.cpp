@@ -113,7 +113,8 @@ TEST_CASE("lines go through the program, and broken ones make it end with 65") {
   Program program;
   const std::string model = program.directory.file("tiny.gguf");
   testing::write_tiny_model({}, model);
-  const Ran ran = program.run({"model", "tokenize", "--model", model, "--quiet"}, "{\"text\":\"the\",\"n\":1}\nbroken\n");
+  const std::string input = "{\"text\":\"the\",\"n\":1}\nbroken\n";
+  const Ran ran = program.run({"model", "tokenize", "--model", model, "--quiet"}, input);
   CHECK(ran.code == 65);
   CHECK(ran.out.starts_with("{\"n\":1,\"ids\":["));
   CHECK(ran.error.starts_with("standard input:2: broken JSON at byte 1\nkpoolctl: 1 line was left out"));

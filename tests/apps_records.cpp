@@ -42,7 +42,8 @@ TEST_CASE("a line that is no record is refused with a sentence") {
 TEST_CASE("broken lines are named by file and line, the rest is read") {
   testing::TemporaryDirectory directory;
   std::ofstream(directory.file("a.jsonl")) << "{\"text\":\"1\"}\nbroken\n\n  \r\n{\"text\":\"2\"}\r\n";
-  std::ofstream(directory.file("b.jsonl")) << std::string(InputRecords::line_bytes_max + 1, ' ') << "\n{\"text\":\"3\"}";
+  const std::string long_line(InputRecords::line_bytes_max + 1, ' ');
+  std::ofstream(directory.file("b.jsonl")) << long_line << "\n{\"text\":\"3\"}";
   std::istringstream standard("{\"text\":\"4\"}\n7\n");
   std::ostringstream complaints;
   InputRecords records({directory.file("a.jsonl"), directory.file("b.jsonl"), "-"}, standard, complaints);

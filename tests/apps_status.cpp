@@ -24,7 +24,8 @@ namespace {
 /// A daemon that takes one question and gives one answer, or none.
 class FakeDaemon {
  public:
-  FakeDaemon(const std::string& address, std::optional<std::string> answer) : socket_(context_, zmq::socket_type::router) {
+  FakeDaemon(const std::string& address, std::optional<std::string> answer)
+      : socket_(context_, zmq::socket_type::router) {
     socket_.set(zmq::sockopt::linger, 1000);
     socket_.set(zmq::sockopt::rcvtimeo, 20000);
     socket_.bind(address);

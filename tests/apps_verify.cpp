@@ -58,6 +58,9 @@ TEST_CASE("every value that makes no sense is named") {
   CHECK(problems("fragility", "x").starts_with("fragility cannot be read"));
   CHECK(problems("slot/0", "x").starts_with("slot/0 is no safetensors file"));
   CHECK(problems("slot/0", pool.values["slot/1"]) == "slot/0 is of generation 2, routing has 1");
+  Values beyond = pool.values;
+  beyond["slot/9"] = beyond["slot/0"];
+  CHECK(verify_values(beyond).problems == std::vector<std::string>{"slot/9 is beyond the 5 slots of routing"});
   CHECK(problems("identity/training", "") == "identity/training is empty");
   Values part = pool.values;
   part.erase("mixture");
