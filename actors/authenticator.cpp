@@ -13,8 +13,8 @@ Authenticator::Authenticator(zmq::context_t& context, Allowed allowed)
 }
 
 Status Authenticator::pass(int wake_fd) {
-  std::array<zmq::pollitem_t, 2> items{{{requests_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake_fd, ZMQ_POLLIN, 0}}};
-  zmq::poll(items, std::chrono::milliseconds(-1));
+  std::vector<zmq::pollitem_t> items{{requests_.handle(), 0, ZMQ_POLLIN, 0}, {nullptr, wake_fd, ZMQ_POLLIN, 0}};
+  wait_for(items, std::chrono::milliseconds(-1));
   zmq::message_t part;
   while (receive_now(requests_, part)) {
     std::vector<zmq::message_t> request;
@@ -49,8 +49,10 @@ void Authenticator::answer(std::vector<zmq::message_t> request) {
   const std::string id = request.size() > 1 ? request[1].to_string() : "";
   const std::array<std::string, 6> reply = {"1.0", id, allowed ? "200" : "400", allowed ? "OK" : "not authorized",
                                             allowed ? key : "", ""};
-  for (std::size_t i = 0; i < reply.size(); ++i)
-    send_now(requests_, zmq::message_t(reply[i]), i + 1 < reply.size() ? zmq::send_flags::sndmore : zmq::send_flags::none);
+  for (std::size_t i = 0; i < reply.size(); ++i) {
+    const bool last = i + 1 == reply.size();
+    send_now(requests_, zmq::message_t(reply[i]), last ? zmq::send_flags::none : zmq::send_flags::sndmore);
+  }
 }
 
 }  // namespace kpool

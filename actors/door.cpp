@@ -4,6 +4,14 @@
 
 namespace kpool {
 
+void wait_for(std::vector<zmq::pollitem_t>& items, std::chrono::milliseconds time) {
+  try {
+    zmq::poll(items, time);
+  } catch (const zmq::error_t& error) {
+    if (error.num() != EINTR) throw;  // a stop and continue interrupts, too
+  }
+}
+
 bool receive_now(zmq::socket_ref socket, zmq::message_t& message) {
   return socket.recv(message, zmq::recv_flags::dontwait).has_value();
 }

@@ -2,6 +2,7 @@
 // loop of the actor that owns it, on that thread alone.
 #pragma once
 
+#include <vector>
 #include <zmq.hpp>
 
 #include "actors/stage.hpp"
@@ -16,6 +17,8 @@ class Door {
   virtual Status on_readable(Clock::time_point until, Outbox& out) = 0;
 };
 
+/// Waits until one of them is ready, or the time is over, or a signal comes.
+void wait_for(std::vector<zmq::pollitem_t>& items, std::chrono::milliseconds time);
 /// Receives one message without waiting; false: none is there. The buffer is the caller's to wipe.
 bool receive_now(zmq::socket_ref socket, zmq::message_t& message);
 /// Sends one message or nothing, without waiting; false: the peer is gone or its queue is full.

@@ -29,7 +29,8 @@ void on_fatal_signal(int signal) {
 
 Result<std::unique_ptr<FlightJournal>> FlightJournal::open(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (file < 0) return Error{Fault::io, "cannot open the journal '" + path + "' (engine.journal): " + std::strerror(errno)};
+  if (file < 0)
+    return Error{Fault::io, "cannot open the journal '" + path + "' (engine.journal): " + std::strerror(errno)};
   void* page = MAP_FAILED;
   if (ftruncate(file, sizeof(Page)) == 0)
     page = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

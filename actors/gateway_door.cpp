@@ -19,7 +19,8 @@ Result<zmq::socket_t> bind_gateway_socket(zmq::context_t& context, const Gateway
   try {
     socket.bind(config.listen);
   } catch (const zmq::error_t& error) {
-    return Error{Fault::unavailable, "cannot listen for gateways on gateway.listen = '" + config.listen + "': " + error.what()};
+    return Error{Fault::unavailable,
+                 "cannot listen for gateways on gateway.listen = '" + config.listen + "': " + error.what()};
   }
   return socket;
 }

@@ -19,26 +19,31 @@ constexpr std::size_t frame_bytes_max = 64u << 10;
 }  // namespace
 
 Ingestion::Ingestion(const Config& config, GatewaySend send)
-    : commit_(config.commit), gateway_(config.gateway), deterministic_(config.engine.deterministic), send_(std::move(send)) {}
+    : commit_(config.commit),
+      gateway_(config.gateway),
+      deterministic_(config.engine.deterministic),
+      send_(std::move(send)) {}
 
 Status Ingestion::restore(const std::string& key, std::string value) {
   const auto slash = key.find('/');
   std::uint64_t number = 0;
   const auto parsed = std::from_chars(key.data() + std::min(slash + 1, key.size()), key.data() + key.size(), number);
-  if (slash == std::string::npos || parsed.ec != std::errc() || parsed.ptr != key.data() + key.size())
-    return Stage::restore(key, std::move(value));
-  if (key.starts_with("source/")) return sources_.restore(static_cast<Index>(number), value);
+  const bool is_numbered = parsed.ec == std::errc() && parsed.ptr == key.data() + key.size();
+  if (is_numbered && key.starts_with("source/")) return sources_.restore(static_cast<Index>(number), value);
+  if (!is_numbered || !key.starts_with("refusals/")) return Stage::restore(key, std::move(value));
   const auto json = nlohmann::json::parse(value, nullptr, false);
   if (!json.is_array()) return Error{Fault::bad_input, "the stored value '" + key + "' is not readable"};
-  std::vector<RefusedRecord> refused;
+  auto& refused = restored_refusals_[number];
+  refused.clear();
   for (const auto& entry : json)
     refused.push_back({{entry.at(0).get<std::uint32_t>(), entry.at(1).get<std::uint64_t>()},
                        static_cast<Refusal>(entry.at(2).get<int>())});
-  sources_.add_refusals(number, refused);
   return Done{};
 }
 
 Status Ingestion::start(std::uint64_t group, Outbox&) {
+  for (const auto& [number, refused] : restored_refusals_) sources_.add_refusals(number, refused);
+  restored_refusals_.clear();
   group_ = group;
   started_ = true;
   return Done{};
@@ -99,7 +104,8 @@ void Ingestion::release(Outbox& out) {
   pipeline::Records frame;
   pipeline::Refused refused{group_ + 1, {}};
   std::size_t bytes = 0;
-  while (!accepted_.empty() && frame.records.size() < frame_records_max && bytes < frame_bytes_max && !group_is_full()) {
+  while (!accepted_.empty() && !group_is_full() && frame.records.size() < frame_records_max &&
+         bytes < frame_bytes_max) {
     Accepted& next = accepted_.front();
     const Origin origin = next.record.origin;
     const std::size_t size = next.record.text.size();
@@ -132,7 +138,8 @@ void Ingestion::barrier(Outbox& out) {
     out.send(StageId::persistence, pipeline::Part{group_, "refusals/" + std::to_string(settled), ""});
   for (auto& [index, source] : sources_.all())
     if (std::exchange(source.changed, false))
-      out.send(StageId::persistence, pipeline::Part{group_, "source/" + std::to_string(index), SourceTable::save(source)});
+      out.send(StageId::persistence,
+               pipeline::Part{group_, "source/" + std::to_string(index), SourceTable::save(source)});
   const pipeline::Barrier barrier{group_, name(id())};
   out.send(StageId::persistence, barrier);
   out.send(StageId::encoding, barrier);

@@ -47,6 +47,7 @@ class Ingestion : public Stage {
   };
 
   void on_hello(const std::string& key, const std::string& route, const gateway::Hello& hello);
+  Index begin_epoch(const std::string& key, std::uint64_t epoch);
   void welcome(Index index, const gateway::Hello& hello);
   void on_data(Index index, gateway::Data& data);
   void accept(Index index, std::uint64_t seq, gateway::OutgoingRecord& record);
@@ -67,6 +68,7 @@ class Ingestion : public Stage {
   const bool deterministic_;
   const GatewaySend send_;
   SourceTable sources_;
+  std::map<std::uint64_t, std::vector<RefusedRecord>> restored_refusals_;  ///< until the sources are there too
   std::deque<Accepted> accepted_;  ///< not yet released; bounded by the sum of credits
   std::deque<Group> groups_;       ///< released and not yet durable; at most commit.groups_in_flight
   Group open_;                     ///< the group that takes records now
@@ -76,8 +78,5 @@ class Ingestion : public Stage {
   bool started_ = false, draining_ = false;
   std::uint64_t total_records_ = 0, total_refused_ = 0, regressions_ = 0, durable_records_ = 0;
 };
-
-/// Valid UTF-8 as RFC 3629 has it: no overlong form, no surrogate, nothing above U+10FFFF.
-bool valid_utf8(std::string_view text);
 
 }  // namespace kpool

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/ingestion.hpp"
+#include "core/unicode.hpp"
 
 namespace kpool {
 
@@ -37,7 +38,8 @@ void Ingestion::on_hello(const std::string& key, const std::string& route, const
   const Source* source = known ? &sources_.at(*known) : nullptr;
   if (source && hello.epoch < source->epoch)
     return refuse(route, RefuseReason::stale_epoch,
-                  "epoch " + std::to_string(hello.epoch) + " is over, " + std::to_string(source->epoch) + " has begun", true);
+                  "epoch " + std::to_string(hello.epoch) + " is over, " + std::to_string(source->epoch) + " has begun",
+                  true);
   const bool same_epoch = source && source->epoch == hello.epoch;
   const std::uint64_t watermark = same_epoch ? source->watermark : 0;
   if (hello.last_acked > watermark) {
@@ -48,14 +50,21 @@ void Ingestion::on_hello(const std::string& key, const std::string& route, const
                   "record " + std::to_string(hello.last_acked) + " was acknowledged, but the store ends at " +
                       std::to_string(watermark) + ": it was lost or set back", true);
   }
-  const bool active = same_epoch && (source->bytes_open > 0 || !source->route.empty());
-  if (!active && sources_.active(Clock::now()) >= gateway_.sources_max)
+  const bool has_place = source && (source->bytes_open > 0 || !source->route.empty());
+  if (!has_place && sources_.active(Clock::now()) >= gateway_.sources_max)
     return refuse(route, RefuseReason::credit,
                   "all " + std::to_string(gateway_.sources_max) + " places for gateways are taken; try later", false);
-  const Index index = same_epoch ? *known : sources_.open(key, hello.epoch);
+  const Index index = same_epoch ? *known : begin_epoch(key, hello.epoch);
   sources_.at(index).route = route;
   sources_.at(index).seen = Clock::now();
   welcome(index, hello);
+}
+
+/// What the earlier epoch still has in the queue is dropped with it: nobody waits for its acknowledgement.
+Ingestion::Index Ingestion::begin_epoch(const std::string& key, std::uint64_t epoch) {
+  if (const auto earlier = sources_.find(key))
+    std::erase_if(accepted_, [&](const Accepted& record) { return record.record.origin.source == *earlier; });
+  return sources_.open(key, epoch);
 }
 
 void Ingestion::welcome(Index index, const gateway::Hello& hello) {
@@ -86,8 +95,11 @@ void Ingestion::on_data(Index index, gateway::Data& data) {
     const std::uint64_t seq = data.first_seq + i;
     if (seq <= source.received) continue;  // a resend of what is here already
     const bool over_records = seq - source.watermark > gateway_.credit_records;
-    if (over_records || source.bytes_open + data.records[i].text.size() > source_credit_bytes() + gateway_.record_bytes_max)
-      return refuse(source.route, RefuseReason::credit, "record " + std::to_string(seq) + " is beyond the credit", false, seq);
+    // A record that is refused for its length takes no room, so it needs no credit.
+    const std::size_t size = data.records[i].text.size() > gateway_.record_bytes_max ? 0 : data.records[i].text.size();
+    if (over_records || source.bytes_open + size > source_credit_bytes() + gateway_.record_bytes_max)
+      return refuse(source.route, RefuseReason::credit, "record " + std::to_string(seq) + " is beyond the credit",
+                    false, seq);
     accept(index, seq, data.records[i]);
   }
 }
@@ -96,15 +108,16 @@ void Ingestion::accept(Index index, std::uint64_t seq, gateway::OutgoingRecord& 
   Source& source = sources_.at(index);
   Accepted accepted{{{index, seq}, record.prompt_bytes, std::move(record.text)}, std::nullopt};
   source.received = seq;
-  source.bytes_open += accepted.record.text.size();
   ++total_records_;
   accepted.refusal = check(accepted.record);
+  if (accepted.refusal) std::string().swap(accepted.record.text);
+  source.bytes_open += accepted.record.text.size();
   accepted_.push_back(std::move(accepted));
 }
 
 std::optional<Refusal> Ingestion::check(const Record& record) const {
   if (record.text.size() > gateway_.record_bytes_max) return Refusal::too_long;
-  if (!valid_utf8(record.text)) return Refusal::not_utf8;
+  if (!is_utf8(record.text)) return Refusal::not_utf8;
   if (record.text.find_first_not_of(" \t\r\n\f\v") == std::string::npos) return Refusal::empty;
   const bool inside = record.prompt_bytes < record.text.size() &&
                       (static_cast<unsigned char>(record.text[record.prompt_bytes]) & 0xC0) == 0x80;
@@ -123,29 +136,10 @@ void Ingestion::on_flush(Index index, const gateway::Flush& flush) {
 void Ingestion::acknowledge(Index index, std::vector<gateway::RefusedSeq> refused) {
   Source& source = sources_.at(index);
   if (source.route.empty()) return;
-  const gateway::Ack ack{source.epoch, source.watermark, std::move(refused), source_credit_bytes(), gateway_.credit_records};
+  const gateway::Ack ack{source.epoch, source.watermark, std::move(refused), source_credit_bytes(),
+                         gateway_.credit_records};
   // Lost on its way: the gateway will have to say hello, and learns all of it from the welcome.
   if (!send_(source.route, ack)) source.route.clear();
-}
-
-bool valid_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    const int length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-    if (lead < 0xC2 || lead > 0xF4 || i + length > text.size()) return false;
-    const auto second = static_cast<unsigned char>(text[i + 1]);
-    const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (second < low || second > high) return false;
-    for (int k = 2; k < length; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
-    i += length;
-  }
-  return true;
 }
 
 }  // namespace kpool

@@ -12,7 +12,8 @@ constexpr int control_frames_max = 4096;
 
 void set_options(zmq::socket_t& socket, const Transport& transport, Lane lane) {
   const int frames = lane == Lane::records ? records_frames_max : control_frames_max;
-  socket.set(zmq::sockopt::linger, 0);  // what is unsent at the end is resent by the gateways
+  // What is unsent at the end is resent by the gateways; but a Reset, the last word, should arrive.
+  socket.set(zmq::sockopt::linger, lane == Lane::records ? 0 : 300);
   socket.set(zmq::sockopt::sndhwm, frames);
   socket.set(zmq::sockopt::rcvhwm, frames);
   socket.set(zmq::sockopt::reconnect_ivl, 50);

@@ -73,13 +73,15 @@ Status Persistence::on_join(const pipeline::Join& join, Outbox& out) {
   const auto stage = stage_named(join.stage);
   if (!stage || !std::count(stages_of_a_group.begin(), stages_of_a_group.end(), *stage)) return Done{};
   if (auto same = check_identity(join); !same) return same;
-  const bool complete = joined_.size() == stages_of_a_group.size();
-  if (complete && joined_.at(*stage) == join.instance) return Done{};  // it has its answer already
-  if (complete) {
+  const auto known = joined_.find(*stage);
+  if (known != joined_.end() && known->second != join.instance) {
+    // What it had in hand is gone, and the others would go on without it.
     for (StageId other : stages_of_a_group) out.send(other, pipeline::Reset{join.stage + " was started again"});
     return Error{Fault::again, join.stage + " was started again, so the pipeline starts anew from group " +
                                    std::to_string(group_)};
   }
+  const bool complete = joined_.size() == stages_of_a_group.size();
+  if (complete) return Done{};  // it has its answer already
   joined_[*stage] = join.instance;
   restore(*stage, out);
   if (joined_.size() == stages_of_a_group.size()) values_.clear();
@@ -153,8 +155,9 @@ void Persistence::on_snapshot(const pipeline::Snapshot& snapshot, Outbox& out) {
 }
 
 std::string Persistence::report() const {
-  return nlohmann::json{{"group", group_}, {"commits", commits_}, {"bytes", bytes_}, {"commit_seconds", commit_seconds_},
-                        {"groups_open", groups_.size()}, {"stages_joined", joined_.size()}, {"trouble", trouble_}}.dump();
+  return nlohmann::json{{"group", group_}, {"commits", commits_}, {"bytes", bytes_},
+                        {"commit_seconds", commit_seconds_}, {"groups_open", groups_.size()},
+                        {"stages_joined", joined_.size()}, {"trouble", trouble_}}.dump();
 }
 
 }  // namespace kpool

@@ -42,8 +42,8 @@ Result<Seat> seat_ingestion(const Site& site) {
   if (!socket) return socket.error();
   // Door and stage know each other: the stage answers through a pointer that is set once both are there.
   auto door = std::make_shared<GatewayDoor*>(nullptr);
-  auto stage = std::make_unique<Ingestion>(site.config, [door](const std::string& route, const gateway::Message& message) {
-    return (*door)->send(route, message);
+  auto stage = std::make_unique<Ingestion>(site.config, [door](const std::string& route, const gateway::Message& told) {
+    return (*door)->send(route, told);
   });
   auto made = std::make_unique<GatewayDoor>(*std::move(socket), *stage);
   *door = made.get();

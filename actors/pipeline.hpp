@@ -45,7 +45,8 @@ Result<std::vector<std::unique_ptr<Loop>>> build_pipeline(zmq::context_t& contex
 class Running {
  public:
   /// notify: gets sd_notify's state texts. ended: called once on a thread of CAF's when all is over.
-  Running(std::vector<std::unique_ptr<Loop>> loops, std::function<void(const char*)> notify, std::function<void()> ended);
+  Running(std::vector<std::unique_ptr<Loop>> loops, std::function<void(const char*)> notify,
+          std::function<void()> ended);
   ~Running();
   /// Asks for an orderly stop: what was received is committed, within a few seconds. Any thread.
   void stop();

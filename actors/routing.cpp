@@ -100,7 +100,8 @@ std::string Routing::report() const {
   nlohmann::json slots = nlohmann::json::array();
   for (std::size_t k = 0; k < counts_.size(); ++k)
     slots.push_back({{"slot", k}, {"generation", counts_[k].generation}, {"records", counts_[k].records}});
-  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"held", held_.size()}}.dump();
+  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_},
+                        {"held", held_.size()}}.dump();
 }
 
 }  // namespace kpool

@@ -40,7 +40,6 @@ Status SocketActor::run() {
   while (true) {
     read_mailbox();
     if (stopped_) return Done{};
-    if (auto passed = loop_->pass(wake_fd_); !passed) return passed;
     if (!ready_ && loop_->running()) {
       ready_ = true;
       send(supervisor_, ready_atom::value, name_);
@@ -49,6 +48,7 @@ Status SocketActor::run() {
       draining_ = false;
       send(supervisor_, drained_atom::value, name_);
     }
+    if (auto passed = loop_->pass(wake_fd_); !passed) return passed;
   }
 }
 

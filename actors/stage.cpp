@@ -18,7 +18,8 @@ std::optional<StageId> stage_named(std::string_view wanted) {
 }
 
 Status Stage::restore(const std::string& key, std::string) {
-  return Error{Fault::internal, std::string(name(id())) + " was given the stored value '" + key + "', which is not its own"};
+  return Error{Fault::internal,
+               std::string(name(id())) + " was given the stored value '" + key + "', which is not its own"};
 }
 
 Status Stage::start(std::uint64_t, Outbox&) { return Done{}; }

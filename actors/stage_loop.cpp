@@ -14,6 +14,7 @@ namespace {
 constexpr auto pass_budget = 2ms;
 constexpr auto join_every = 500ms;
 constexpr auto report_every = 500ms;
+constexpr std::size_t early_max = 16;
 
 std::uint64_t random_instance() {
   std::random_device device;
@@ -43,8 +44,6 @@ Status StageLoop::open() {
 
 void StageLoop::send(StageId to, pipeline::Message message) {
   auto& queue = waiting_[to];
-  // What operators see is a state, not a history: an unread report is replaced.
-  if (std::holds_alternative<pipeline::Report>(message) && !queue.empty()) return;
   queue.push_back(pipeline::encode(message, run_));
   flush();
 }
@@ -92,7 +91,7 @@ long StageLoop::wait_ms(Clock::time_point now) const {
 
 Status StageLoop::pass(int wake_fd) {
   auto items = poll_items(wake_fd);
-  zmq::poll(items, std::chrono::milliseconds(wait_ms(Clock::now())));
+  wait_for(items, std::chrono::milliseconds(wait_ms(Clock::now())));
   flush();
   const auto until = Clock::now() + pass_budget;
   if (links_.control)
@@ -125,27 +124,12 @@ Status StageLoop::receive(zmq::socket_t& socket, Clock::time_point until, bool r
 Status StageLoop::dispatch(pipeline::Decoded decoded) {
   pipeline::Message& message = decoded.message;
   const bool collects = id() == StageId::persistence || id() == StageId::serving;
-  if (!running() && !collects) {
-    if (std::holds_alternative<pipeline::Restore>(message) || std::holds_alternative<pipeline::Restored>(message)) {
-      auto done = join(message);
-      if (done && std::holds_alternative<pipeline::Restored>(message)) {
-        run_ = decoded.run;
-        done = stage_->start(std::get<pipeline::Restored>(message).group, *this);
-      }
-      return done;
-    }
+  if (!running() && !collects) return join(std::move(decoded));
+  if (id() == StageId::persistence && std::holds_alternative<pipeline::Join>(message) && decoded.run != 0) {
+    if (decoded.run != run_) reset(std::get<pipeline::Join>(message).stage, decoded.run);
     return Done{};
   }
-  if (decoded.run != run_ && !of_any_run(message)) {
-    // A stage of an earlier life is still at work: it must start anew.
-    auto* barrier = std::get_if<pipeline::Barrier>(&message);
-    if (id() == StageId::persistence && barrier)
-      if (auto stage = stage_named(barrier->stage); stage && links_.outputs.contains(*stage)) {
-        waiting_[*stage].push_back(pipeline::encode(pipeline::Reset{"the store was opened anew"}, decoded.run));
-        flush();
-      }
-    return Done{};
-  }
+  if (decoded.run != run_ && !of_any_run(message)) return Done{};
   if (auto* reset = std::get_if<pipeline::Reset>(&message))
     return Error{Fault::again, std::string(name()) + " starts anew: " + reset->why};
   if (std::holds_alternative<pipeline::Restore>(message) || std::holds_alternative<pipeline::Restored>(message))
@@ -153,9 +137,28 @@ Status StageLoop::dispatch(pipeline::Decoded decoded) {
   return stage_->on_message(std::move(message), *this);
 }
 
-Status StageLoop::join(pipeline::Message& message) {
-  if (auto* value = std::get_if<pipeline::Restore>(&message))
+/// A stage of an earlier life is still at work: it must start anew.
+void StageLoop::reset(const std::string& stage, std::uint64_t run) {
+  const auto to = stage_named(stage);
+  if (!to || !links_.outputs.contains(*to)) return;
+  waiting_[*to].push_back(pipeline::encode(pipeline::Reset{"the store was opened anew"}, run));
+  flush();
+}
+
+/// Before the stage runs: takes its state. What another stage that runs already has to say waits.
+Status StageLoop::join(pipeline::Decoded decoded) {
+  if (auto* value = std::get_if<pipeline::Restore>(&decoded.message))
     return stage_->restore(value->key, std::move(value->value));
+  auto* restored = std::get_if<pipeline::Restored>(&decoded.message);
+  if (!restored) {
+    if (early_.size() == early_max) early_.pop_front();
+    early_.push_back(std::move(decoded));
+    return Done{};
+  }
+  run_ = decoded.run;
+  if (auto started = stage_->start(restored->group, *this); !started) return started;
+  for (auto& early : std::exchange(early_, {}))
+    if (auto done = dispatch(std::move(early)); !done) return done;
   return Done{};
 }
 
@@ -171,10 +174,11 @@ Status StageLoop::tick(Clock::time_point now) {
   if (now < next_report_) return Done{};
   next_report_ = now + report_every;
   if (id() == StageId::serving) return Done{};
-  if (std::string report = stage_->report(); report != last_report_) {
-    last_report_ = report;
-    send(StageId::serving, pipeline::Report{name(), std::move(report)});
-  }
+  // What operators see is a state, not a history: while a report waits, there is none after it.
+  if (waiting_[StageId::serving].empty()) send(StageId::serving, pipeline::Report{name(), stage_->report()});
+  // Tells persistence, which may be of a later life, which life this stage belongs to.
+  if (id() != StageId::persistence && waiting_[StageId::persistence].empty())
+    send(StageId::persistence, pipeline::Join{name(), instance_, stage_->identity()});
   return Done{};
 }
 

@@ -36,7 +36,8 @@ class StageLoop : public Loop, public Outbox {
  private:
   Status receive(zmq::socket_t& socket, Clock::time_point until, bool records);
   Status dispatch(pipeline::Decoded decoded);
-  Status join(pipeline::Message& message);
+  Status join(pipeline::Decoded decoded);
+  void reset(const std::string& stage, std::uint64_t run);
   Status tick(Clock::time_point now);
   bool open_to_records() const;
   bool output_waits() const;
@@ -51,7 +52,7 @@ class StageLoop : public Loop, public Outbox {
   std::uint64_t run_ = 0;                         ///< 0: not yet restored
   const std::uint64_t instance_;
   Clock::time_point next_join_{}, next_report_{};
-  std::string last_report_;
+  std::deque<pipeline::Decoded> early_;  ///< came before the state; the latest few
 };
 
 }  // namespace kpool

@@ -32,7 +32,7 @@ void on_down(Self self, const caf::down_msg& down) {
 }
 
 void check_ready(Self self) {
-  if (!self->state.started || self->state.ready.size() < self->state.names.size()) return;
+  if (!self->state.started || self->state.stopping || self->state.ready.size() < self->state.names.size()) return;
   spdlog::info("ready");
   self->state.options.notify("READY=1\nSTATUS=learning");
 }

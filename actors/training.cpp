@@ -24,7 +24,9 @@ Status Training::restore(const std::string& key, std::string value) {
   std::uint32_t slot = 0;
   constexpr std::string_view prefix = "slot/";
   const char* end = key.data() + key.size();
-  if (!key.starts_with(prefix) || std::from_chars(key.data() + prefix.size(), end, slot).ptr != end)
+  if (!key.starts_with(prefix)) return Stage::restore(key, std::move(value));
+  if (const auto [stop, error] = std::from_chars(key.data() + prefix.size(), end, slot);
+      stop != end || error != std::errc())
     return Stage::restore(key, std::move(value));
   return learner_->restore(slot, value);
 }

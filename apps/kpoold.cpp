@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -89,6 +90,7 @@ int main(int argc, char** argv) {
   if (check || dump) return 0;
   spdlog::set_default_logger(spdlog::stderr_color_mt("kpoold"));
   spdlog::set_level(spdlog::level::from_str(loaded->config.log.level));
+  umask(0077);  // files and sockets are for the daemon's own user
   prepare_for_crashes();
   auto outcome = run(loaded->config);
   if (!outcome) return fail(outcome.error());

@@ -170,6 +170,10 @@ Status cross_check(const LoadedConfig& loaded) {
   if (share / 2 < config.gateway.record_bytes_max) {
     return wrong(credit + "twice " + shown(loaded, "gateway.record_bytes_max") + ", or long records would wait for it");
   }
+  if (config.engine.deterministic && config.gateway.credit_records < config.commit.records_max) {
+    return wrong(shown(loaded, "gateway.credit_records") + " is less than " + shown(loaded, "commit.records_max") +
+                 ": a group of short records would wait for its credit, as no clock ends it in deterministic mode");
+  }
   if (config.encoder.kind == "minilm" && config.encoder.path.empty()) {
     return wrong(shown(loaded, "encoder.kind") + " needs encoder.path, the directory of its model");
   }

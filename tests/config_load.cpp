@@ -240,6 +240,10 @@ TEST_CASE("keys that contradict each other are refused") {
   CHECK(error_of_override("gateway.sources_max=1000").find("at least four times commit.bytes") != std::string::npos);
   CHECK(error_of_override("encoder.kind=minilm").find("needs encoder.path") != std::string::npos);
   CHECK(error_of_override("engine.stages=training").find("needs an engine.transport") != std::string::npos);
+  const auto short_credit = load_config({}, {}, {"engine.deterministic=true", "gateway.credit_records=9"});
+  REQUIRE_FALSE(short_credit);
+  CHECK(short_credit.error().message.find("gateway.credit_records = 9") == 0);
+  CHECK(load_config({}, {}, {"gateway.credit_records=9"}));
   CHECK(loaded("[gateway]\ncredit_bytes = 131072\nsources_max = 1\n[commit]\nbytes = 32768").commit.bytes == 32768);
 }
 
