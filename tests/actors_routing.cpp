@@ -1,0 +1,167 @@
+// The routing stage around a scripted router: held samples, frames of one slot, waiting for rankings.
+#include <catch2/catch.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include "actors/routing.hpp"
+#include "tests/actors_support.hpp"
+
+using namespace kpool;
+using namespace kpool::testing;
+using namespace kpool::pipeline;
+
+namespace {
+
+struct Script {
+  std::map<Ticket, std::vector<Decision>> on_route;
+  std::vector<Decision> on_barrier;
+  std::vector<std::uint32_t> eviction_order;
+  std::string restored;
+};
+
+class ScriptedRouter : public Router {
+ public:
+  explicit ScriptedRouter(Script& script) : script_(script) {}
+  std::vector<Decision> route(Ticket ticket, std::span<const float>, std::uint32_t) override {
+    return script_.on_route[ticket];
+  }
+  std::vector<Decision> barrier() override { return std::exchange(script_.on_barrier, {}); }
+  void set_eviction_order(std::vector<std::uint32_t> order) override { script_.eviction_order = std::move(order); }
+  std::optional<std::uint32_t> classify(std::span<const float>) const override { return std::nullopt; }
+  std::string save() const override { return "the mixture"; }
+  Status restore(std::string_view bytes) override {
+    script_.restored = bytes;
+    return Done{};
+  }
+
+ private:
+  Script& script_;
+};
+
+struct Fixture {
+  explicit Fixture(bool deterministic = false)
+      : routing(std::make_unique<ScriptedRouter>(script), {3, deterministic}, "identity") {}
+  void records(std::uint64_t first, std::uint64_t count) {
+    EncodedRecords frame;
+    for (std::uint64_t i = 0; i < count; ++i)
+      frame.records.push_back({{0, first + i}, 1, {static_cast<std::int32_t>(first + i), 2}, {0.5f}});
+    REQUIRE(routing.on_message(std::move(frame), out));
+  }
+  void say(Message message) { REQUIRE(routing.on_message(std::move(message), out)); }
+  /// "slot:seq,seq" per frame.
+  std::string frames() const {
+    std::string text;
+    for (const auto& frame : out.to<Routed>(StageId::training)) {
+      text += (text.empty() ? "" : " ") + std::to_string(frame.slot) + ":";
+      for (std::size_t i = 0; i < frame.samples.size(); ++i)
+        text += (i ? "," : "") + std::to_string(frame.samples[i].origin.seq);
+    }
+    return text;
+  }
+  Script script;
+  FakeOutbox out;
+  Routing routing;
+};
+
+}  // namespace
+
+TEST_CASE("consecutive samples of one slot share a frame") {
+  Fixture fixture;
+  fixture.script.on_route = {{0, {Assignment{0, 1}}}, {1, {Assignment{1, 1}}}, {2, {Assignment{2, 0}}},
+                             {3, {Assignment{3, 1}}}};
+  fixture.records(1, 4);
+  CHECK(fixture.frames() == "1:1,2 0:3 1:4");
+  const auto sample = fixture.out.all<Routed>().at(0).samples.at(0);
+  CHECK(sample.tokens == std::vector<std::int32_t>{1, 2});
+  CHECK(sample.prompt_tokens == 1);
+}
+
+TEST_CASE("a held sample waits for its decision, over frames and up to the barrier") {
+  Fixture fixture;
+  fixture.script.on_route = {{2, {Assignment{0, 2}, Assignment{2, 2}}}};
+  fixture.records(1, 2);
+  CHECK(fixture.frames().empty());
+  fixture.records(3, 1);
+  CHECK(fixture.frames() == "2:1,3");
+  CHECK(nlohmann::json::parse(fixture.routing.report())["held"] == 1);
+  fixture.script.on_barrier = {Assignment{1, 0}};
+  fixture.say(Barrier{1, "encoding"});
+  CHECK(fixture.frames() == "2:1,3 0:2");
+}
+
+TEST_CASE("a birth stands before the samples of its slot and after what went before") {
+  Fixture fixture;
+  fixture.script.on_route = {{0, {Assignment{0, 0}}}, {1, {Birth{1, 9, true}, Assignment{1, 1}}}};
+  fixture.records(1, 2);
+  const std::vector<std::pair<StageId, std::size_t>> expected = {
+      {StageId::training, kind<Routed>()}, {StageId::training, kind<Birth>()}, {StageId::training, kind<Routed>()}};
+  CHECK(fixture.out.order() == expected);
+  const auto birth = fixture.out.all<Birth>().at(0);
+  CHECK(birth.slot == 1);
+  CHECK(birth.generation == 9);
+  CHECK(birth.evicts);
+  const auto report = nlohmann::json::parse(fixture.routing.report());
+  CHECK(report["births"] == 1);
+  CHECK(report["evictions"] == 1);
+  CHECK(report["slots"][1]["generation"] == 9);
+  CHECK(report["slots"][1]["records"] == 1);
+}
+
+TEST_CASE("at a barrier the last decisions go first, then the state, then the barrier both ways") {
+  Fixture fixture;
+  fixture.records(1, 1);
+  fixture.script.on_barrier = {Assignment{0, 0}};
+  fixture.say(Barrier{1, "encoding"});
+  const std::vector<std::pair<StageId, std::size_t>> expected = {{StageId::training, kind<Routed>()},
+                                                                 {StageId::persistence, kind<Part>()},
+                                                                 {StageId::persistence, kind<Part>()},
+                                                                 {StageId::persistence, kind<Barrier>()},
+                                                                 {StageId::training, kind<Barrier>()}};
+  CHECK(fixture.out.order() == expected);
+  const auto parts = fixture.out.all<Part>();
+  CHECK(parts[0].key == "mixture");
+  CHECK(parts[0].value == "the mixture");
+  CHECK(fixture.out.all<Barrier>().at(0).stage == "routing");
+
+  Fixture again;
+  REQUIRE(again.routing.restore("mixture", parts[0].value));
+  REQUIRE(again.routing.restore("routing", parts[1].value));
+  REQUIRE(again.routing.start(1, again.out));
+  CHECK(again.script.restored == "the mixture");
+  CHECK(again.routing.report() == fixture.routing.report());
+}
+
+TEST_CASE("the ranking becomes the order of eviction") {
+  Fixture fixture;
+  Ranking ranking{1, {}};
+  for (const std::uint32_t slot : {2, 0, 1}) ranking.slots.push_back({slot});
+  fixture.say(std::move(ranking));
+  CHECK(fixture.script.eviction_order == std::vector<std::uint32_t>{2, 0, 1});
+}
+
+TEST_CASE("deterministic routing takes a group's records only once the ranking before it is here") {
+  Fixture fixture(true);
+  REQUIRE(fixture.routing.start(0, fixture.out));
+  CHECK(fixture.routing.accepts_records());
+  fixture.say(Barrier{1, "encoding"});
+  CHECK_FALSE(fixture.routing.accepts_records());
+  fixture.say(Ranking{1, {}});
+  CHECK(fixture.routing.accepts_records());
+
+  Fixture restarted(true);
+  REQUIRE(restarted.routing.start(7, restarted.out));
+  CHECK_FALSE(restarted.routing.accepts_records());
+  restarted.say(Ranking{7, {}});
+  CHECK(restarted.routing.accepts_records());
+
+  Fixture free;
+  REQUIRE(free.routing.start(7, free.out));
+  CHECK(free.routing.accepts_records());
+}
+
+TEST_CASE("stored counts of another pool are refused") {
+  Fixture fixture;
+  CHECK_FALSE(fixture.routing.restore("routing", R"({"slots":[[1,2]]})"));
+  CHECK_FALSE(fixture.routing.restore("routing", "{"));
+  CHECK_FALSE(fixture.routing.restore("slot/1", ""));
+}
