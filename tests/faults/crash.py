@@ -1,0 +1,134 @@
+"""Kills the daemon or the gateway during one stream, again and again, and compares what is left with a run that nobody
+disturbed: the same bytes of weights, mixture and watermarks, every record applied once.
+
+usage: crash.py --build DIR {daemon,gateway,points} [--kills N] [--records N] [--model GGUF] [--seed N]"""
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pool as pools
+from pool import Failed, Pool, check, counters
+
+POINTS = ("train.before", "train.after", "barrier.training", "commit.before", "commit.after", "ack.before", "ack.after")
+
+
+def undisturbed(options, settings, stream_path=None):
+    """One run without faults: the pool (its keys are used again), what it left, and its seconds."""
+    base = Pool(options.build, model=options.model, settings=settings)
+    stream = pools.write_stream(base.root / "stream.jsonl", options.records, options.words)
+    base.start()
+    begin = time.monotonic()
+    base.send(stream)
+    seconds = time.monotonic() - begin
+    counters(base, options.records)
+    base.stop()
+    return base, stream, base.verify(), seconds
+
+
+def finish(pool, options, expected, gateway):
+    """Waits for the stream's end and compares."""
+    code = gateway.wait(1800)
+    check(code == 0, f"the gateway ended with {code}: {(pool.root / 'gateway.err').read_text()[-500:]}")
+    counters(pool, options.records)
+    pool.stop()
+    found = pool.verify()
+    check(not found["problems"], f"the store has problems: {found['problems']}")
+    different = [key for key, value in expected["values"].items() if found["values"].get(key) != value]
+    check(found["state_sha256"] == expected["state_sha256"],
+          f"state {found['state_sha256']} after the faults, {expected['state_sha256']} without; different: {different}")
+
+
+def start_through_crashes(pool):
+    while not pool.start():
+        check(pool.daemon.returncode == -signal.SIGKILL, f"the daemon ended with {pool.daemon.returncode}")
+
+
+def kill_daemon(pool, stream, expected, seconds, options, random_source):
+    """kill -9 after random times, from before it is ready to deep in the stream."""
+    start_through_crashes(pool)
+    gateway = pool.gateway(stream)
+    kills = 0
+    while kills < options.kills:
+        # The stream takes `seconds`; each life does on average less than its share of it, so that all kills hit.
+        try:
+            gateway.wait(random_source.uniform(0, 1.4 * seconds / options.kills))
+            break
+        except subprocess.TimeoutExpired:
+            pool.kill()
+            kills += 1
+            if random_source.random() < 0.2 and kills < options.kills:  # during its start
+                pool.start(wait=False)
+                time.sleep(random_source.uniform(0, 0.3))
+                pool.kill()
+                kills += 1
+            pool.start()
+    check(kills == options.kills, f"the stream ended after {kills} of {options.kills} kills: use more records")
+    finish(pool, options, expected, gateway)
+    return kills
+
+
+def kill_gateway(pool, stream, expected, seconds, options, random_source):
+    pool.start()
+    gateway = pool.gateway(stream)
+    kills = 0
+    while kills < options.kills:
+        try:
+            gateway.wait(random_source.uniform(0, 1.4 * seconds / options.kills))
+            break
+        except subprocess.TimeoutExpired:
+            gateway.kill()
+            gateway.wait()
+            kills += 1
+            gateway = pool.gateway(stream)
+    check(kills == options.kills, f"the stream ended after {kills} of {options.kills} kills: use more records")
+    finish(pool, options, expected, gateway)
+    return kills
+
+
+def kill_at_points(pool, stream, expected, seconds, options, random_source):
+    """Every named place, at its first and at a later time, in one stream: each start arms the next."""
+    armed = [f"{point}:{count}" for point in POINTS for count in (1, random_source.randint(2, 5))]
+    random_source.shuffle(armed)
+    gateway, hits = None, 0
+    for place in armed:
+        pool.start(kill_point=place)
+        gateway = gateway or pool.gateway(stream)
+        code = pool.daemon.wait(pools.DEADLINE)
+        check(code == -signal.SIGKILL, f"at {place} the daemon ended with {code}, not by SIGKILL")
+        hits += 1
+    pool.start()
+    finish(pool, options, expected, gateway)
+    return hits
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("kind", choices=["daemon", "gateway", "points"])
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--records", type=int, default=600)
+    parser.add_argument("--words", type=int, default=12)
+    parser.add_argument("--commit-bytes", type=int, default=2048)
+    parser.add_argument("--model")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    options = parser.parse_args()
+    settings = {"commit.bytes": options.commit_bytes}
+    if options.model:
+        settings |= {"encoder.kind": "base:4", "lora.rank": 8, "train.tokens_per_step": 256}
+    base, stream, expected, seconds = undisturbed(options, settings)
+    run = {"daemon": kill_daemon, "gateway": kill_gateway, "points": kill_at_points}[options.kind]
+    with base, Pool(options.build, model=base.model, settings=settings, keys_of=base) as pool:
+        hits = run(pool, stream, expected, seconds, options, random.Random(options.seed))
+    print(f"{options.kind}: {hits} kills in a stream of {options.records} records in {expected['group']} groups "
+          f"({seconds:.1f} s undisturbed), seed {options.seed}: state SHA-256 {expected['state_sha256']} in both runs; "
+          f"0 acknowledged records missing, 0 applied twice")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failure:
+        sys.exit(f"FAILED: {failure}")
