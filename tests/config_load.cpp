@@ -71,7 +71,8 @@ std::string other_value(const ConfigKey& key) {
   if (key.name == "admin.socket") return "ipc:///tmp/x.sock";
   if (key.name == "commit.bytes") return "4096";
   if (key.name == "gateway.credit_bytes") return "9000000";
-  if (key.name == "routing.shrinkage" || key.name == "routing.false_alarm") return "0.25";
+  for (const auto* share : {"routing.shrinkage", "routing.false_alarm", "routing.power"})
+    if (key.name == share) return "0.25";
   if (now == "true" || now == "false") return now == "true" ? "false" : "true";
   for (const auto choice : key.choices) {
     if (now != "\"" + std::string(choice) + "\"") return std::string(choice);
