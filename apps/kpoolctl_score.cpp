@@ -29,10 +29,33 @@ SlotIndex slot_named(std::string_view under) {
   return index;
 }
 
+/// What `--under` names outside of the model, read before the model is loaded: errors come at once.
+struct Outside {
+  std::optional<Pool> pool;
+  std::optional<std::string> adapter;
+};
+
+Result<Outside> read_outside(const ModelOptions& options) {
+  Outside outside;
+  if (options.under == "base") return outside;
+  if (options.under == "auto" || slot_named(options.under)) {
+    auto pool = open_pool(options.store);
+    if (!pool) return pool.error();
+    outside.pool = *std::move(pool);
+    return outside;
+  }
+  if (options.under.starts_with("slot:"))
+    return Error{Fault::usage, "--under " + options.under + " names no slot, which is slot: and a number"};
+  auto adapter = import_peft(options.under);
+  if (!adapter) return adapter.error();
+  outside.adapter = *std::move(adapter);
+  return outside;
+}
+
 /// Decides under what each record is scored, and brings the scorer to it.
 class Judge {
  public:
-  static Result<Judge> make(const ModelOptions& options, std::shared_ptr<const Base> base);
+  static Result<Judge> make(const ModelOptions& options, Outside outside, std::shared_ptr<const Base> base);
   bool names_slots() const { return router_ || fixed_; }
   SlotIndex slot_of(const Record& record) const;
   Status use(SlotIndex slot);
@@ -40,6 +63,7 @@ class Judge {
 
  private:
   Status prepare(const ModelOptions& options, const std::shared_ptr<const Base>& base);
+  Status prepare_routing(const ModelOptions& options, const std::shared_ptr<const Base>& base);
 
   std::unique_ptr<Scorer> scorer_;
   std::optional<Pool> pool_;
@@ -50,27 +74,28 @@ class Judge {
   std::optional<SlotIndex> in_use_;
 };
 
-Result<Judge> Judge::make(const ModelOptions& options, std::shared_ptr<const Base> base) {
+Result<Judge> Judge::make(const ModelOptions& options, Outside outside, std::shared_ptr<const Base> base) {
   Judge judge;
   judge.scorer_ = make_scorer({.threads = options.threads}, base);
+  judge.pool_ = std::move(outside.pool);
+  if (outside.adapter) {
+    judge.directory_ = true;
+    if (auto used = judge.scorer_->use_adapter(*outside.adapter, std::nullopt); !used)
+      return Error{used.error().fault, options.under + ": " + used.error().message};
+    return judge;
+  }
   if (auto ready = judge.prepare(options, base); !ready) return ready.error();
   return judge;
 }
 
 Status Judge::prepare(const ModelOptions& options, const std::shared_ptr<const Base>& base) {
-  if (options.under == "base") return Done{};
+  if (!pool_) return Done{};
+  if (auto same = check_base(*pool_, options.model, base->fingerprint()); !same) return same;
   fixed_ = slot_named(options.under);
-  if (!fixed_ && options.under != "auto") {
-    auto adapter = import_peft(options.under);
-    if (!adapter) return adapter.error();
-    directory_ = true;
-    return scorer_->use_adapter(*adapter, std::nullopt);
-  }
-  auto pool = open_pool(options.store);
-  if (!pool) return pool.error();
-  if (auto same = check_base(*pool, options.model, base->fingerprint()); !same) return same;
-  pool_ = *std::move(pool);
-  if (fixed_) return use(fixed_);
+  return fixed_ ? use(fixed_) : prepare_routing(options, base);
+}
+
+Status Judge::prepare_routing(const ModelOptions& options, const std::shared_ptr<const Base>& base) {
   auto encoder = choose_encoder(options, &*pool_);
   if (!encoder) return encoder.error();
   auto made = make_encoder(*encoder, base);
@@ -153,11 +178,13 @@ Status score_portion(std::vector<InputRecord>& portion, Judge& judge, const Toke
 }  // namespace
 
 Status model_score(const ModelOptions& options, const Console& console) {
+  auto outside = read_outside(options);
+  if (!outside) return outside.error();
   auto base = Base::load({options.model, options.precision, -1});
   if (!base) return base.error();
   auto tokenizer = make_bpe((*base)->file());
   if (!tokenizer) return tokenizer.error();
-  auto judge = Judge::make(options, *base);
+  auto judge = Judge::make(options, *std::move(outside), *base);
   if (!judge) return judge.error();
   auto output = Output::open(options.out, console.out);
   if (!output) return output.error();

@@ -147,6 +147,8 @@ TEST_CASE("wrong models, pools, encoders and adapters are named") {
   std::ofstream(options.model) << "no model";
   CHECK(fault(options) == Fault::bad_input);
   CHECK(fault(options_of(pool, "slot:3")) == Fault::missing);
+  CHECK(run(model_score, options_of(pool, "slot:x"), "").status.error().message.find("names no slot") !=
+        std::string::npos);
   CHECK(fault(options_of(pool, pool.directory.file("nothing"))) == Fault::missing);
   options = options_of(pool, "auto");
   options.encoder = "base:2";
