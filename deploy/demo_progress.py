@@ -4,7 +4,7 @@ import time
 
 
 class Progress:
-    """Follows the status of one daemon over the domains in turn. tokens: domain -> how many it has."""
+    """Follows the status of one daemon over the domains in turn. tokens: domain -> how many are predicted in it."""
 
     def __init__(self, tokens, slots):
         self.tokens, self.slots = tokens, slots
