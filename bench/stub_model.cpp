@@ -18,7 +18,9 @@ std::uint64_t next(std::uint64_t& state) {
   return z ^ (z >> 31);
 }
 
-float uniform(std::uint64_t& state) { return static_cast<float>(next(state) >> 40) / static_cast<float>(1 << 24) - 0.5f; }
+float uniform(std::uint64_t& state) {
+  return static_cast<float>(next(state) >> 40) / static_cast<float>(1 << 24) - 0.5f;
+}
 
 class StubEncoder : public Encoder {
  public:

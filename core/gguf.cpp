@@ -42,7 +42,8 @@ Result<std::shared_ptr<const Gguf>> Gguf::open(const std::string& path) {
   auto file = MappedFile::open(path);
   if (!file) return file.error();
   auto directory = parse_gguf((*file)->bytes());
-  if (!directory) return Error{directory.error().fault, path + ": is no usable GGUF file: " + directory.error().message};
+  if (!directory)
+    return Error{directory.error().fault, path + ": is no usable GGUF file: " + directory.error().message};
   std::shared_ptr<Gguf> gguf(new Gguf);
   auto& contents = *gguf->contents_;
   contents.path = path;

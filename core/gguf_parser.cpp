@@ -137,7 +137,8 @@ struct Header {
 Header read_header(Cursor& in) {
   if (in.scalar<std::uint32_t>() != 0x46554747u) in.fail("it does not begin with GGUF");
   const auto version = in.scalar<std::uint32_t>();
-  if (version != 2 && version != 3) in.fail("GGUF version " + std::to_string(version) + " is not supported (2 and 3 are)");
+  if (version != 2 && version != 3)
+    in.fail("GGUF version " + std::to_string(version) + " is not supported (2 and 3 are)");
   Header header;
   header.tensors = in.scalar<std::uint64_t>();
   header.keys = in.scalar<std::uint64_t>();
@@ -172,7 +173,8 @@ struct Extent {
 
 std::vector<std::int64_t> read_shape(Cursor& in, const std::string& name) {
   const auto dimensions = in.scalar<std::uint32_t>();
-  if (dimensions < 1 || dimensions > kDimensionsMax) in.fail("the tensor '" + name + "' does not have 1 to 4 dimensions");
+  if (dimensions < 1 || dimensions > kDimensionsMax)
+    in.fail("the tensor '" + name + "' does not have 1 to 4 dimensions");
   std::vector<std::int64_t> shape;
   std::int64_t elements = 1;
   for (std::uint32_t i = 0; i < dimensions && !in.failed(); ++i) {
@@ -233,7 +235,8 @@ void read_tensors(Cursor& in, std::span<const std::byte> file, std::uint64_t cou
   const std::uint64_t room = begin <= file.size() ? file.size() - begin : 0;
   for (std::size_t i = 0; i < extents.size(); ++i) {
     const auto [offset, bytes] = extents[i];
-    if (offset > room || bytes > room - offset) in.fail("the tensor '" + out.tensors[i].name + "' ends beyond the file");
+    if (offset > room || bytes > room - offset)
+      in.fail("the tensor '" + out.tensors[i].name + "' ends beyond the file");
     if (in.failed()) return;
     out.tensors[i].data = file.subspan(begin + offset, bytes);
   }

@@ -116,7 +116,8 @@ class Daemon:
         while time.monotonic() < deadline:
             self.check()
             try:
-                ready = "routing" in json.loads(call("kpoolctl", "status", "--json", "--socket", ADMIN)).get("stages", {})
+                report = json.loads(call("kpoolctl", "status", "--json", "--socket", ADMIN))
+                ready = "routing" in report.get("stages", {})
             except Failed:
                 ready = False
             if not ready:
@@ -213,7 +214,8 @@ def run():
     ids = token_ids(domains)
     print(f"Measuring the frozen base on held-out text of {len(domains)} domains.", flush=True)
     base = score(domains, "base")
-    progress = demo_progress.Progress({domain: sum(len(record) - 1 for record in ids[domain]) for domain in domains}, SLOTS)
+    predicted = {domain: sum(len(record) - 1 for record in ids[domain]) for domain in domains}
+    progress = demo_progress.Progress(predicted, SLOTS)
     daemon, after, counts = Daemon(), {}, []
     try:
         progress.start(daemon.wait_ready())

@@ -17,7 +17,8 @@ SCALES = {Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q8_0: [0], Type.Q4_K: [0, 2], 
 
 def blocks_of(kind, generator):
     if kind in (Type.F32, Type.F16, Type.BF16):
-        values = np.array([0.0, -0.0, 1.0, -2.5, 65504.0, 6.1e-5, 5.96e-8, -3.0e-6, 0.1, -1e-3, 1e4, 3.14159], np.float32)
+        values = np.array([0.0, -0.0, 1.0, -2.5, 65504.0, 6.1e-5, 5.96e-8, -3.0e-6, 0.1, -1e-3, 1e4, 3.14159],
+                          np.float32)
         if kind == Type.F32:
             return values.view(np.uint8)
         if kind == Type.F16:
