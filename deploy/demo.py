@@ -158,6 +158,9 @@ class Daemon:
             raise Failed(f"kpoold ended with exit code {self.process.returncode}:\n{tail(self.log)}")
 
     def stop(self):
+        """Ends both; a second Ctrl-C does not leave the daemon behind."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for process in (self.watch, self.process):
             if process and process.poll() is None:
                 end(process)
