@@ -40,7 +40,8 @@ Result<std::unique_ptr<FlightJournal>> FlightJournal::open(const std::string& pa
 }
 
 FlightJournal::FlightJournal(Page* page) : page_(page) {
-  if (page_->crashed != 0 && page_->seq != 0) blame({page_->source, page_->seq});
+  after_crash_ = page_->crashed != 0;
+  if (after_crash_ && page_->seq != 0) blame({page_->source, page_->seq});
   page_->crashed = 0;
   page_->seq = 0;
   for (auto& place : open_journals) {

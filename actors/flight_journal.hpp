@@ -27,6 +27,8 @@ class FlightJournal {
   void take(const Origin& origin);
   void put_down();
   bool is_poison(const Origin& origin) const;
+  /// The life before this one ended by a crash, whatever was in hand.
+  bool after_crash() const { return after_crash_; }
   /// The process is about to end because of what is in hand. Async-signal-safe.
   void mark_crash();
   /// Marks all open journals when a fatal signal comes, then lets it do what it does. Call once, in main.
@@ -43,6 +45,7 @@ class FlightJournal {
   void blame(const Origin& origin);
 
   Page* const page_;
+  bool after_crash_ = false;
 };
 
 }  // namespace kpool

@@ -34,10 +34,10 @@ struct Keys {
   std::map<std::string, std::string> gateways;  ///< allow-list: public key -> name
 };
 
-/// The loops of all stages in config.engine.stages (empty: every one), and the authenticator's.
-/// Binds all sockets, the authenticator's first. Errors: unavailable, bad_config.
 bool has_stage(const Config& config, StageId id);
 
+/// The loops of all stages in config.engine.stages (empty: every one), and the authenticator's.
+/// Binds all sockets, the authenticator's first. Errors: unavailable, bad_config.
 Result<std::vector<std::unique_ptr<Loop>>> build_pipeline(zmq::context_t& context, const Config& config,
                                                           const Keys& keys, const Parts& parts);
 

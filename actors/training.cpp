@@ -1,5 +1,6 @@
 #include "actors/training.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +10,11 @@
 
 namespace kpool {
 
+namespace {
+// More than can be in flight at a crash (commit.groups_in_flight is at most 64).
+constexpr int careful_groups_max = 64;
+}  // namespace
+
 Status Training::open() {
   auto made = make_();
   if (!made) return made.error();
@@ -17,6 +23,7 @@ Status Training::open() {
   auto journal = FlightJournal::open(journal_path_);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
+  if (journal_->after_crash()) careful_groups_ = careful_groups_max;
   return Done{};
 }
 
@@ -54,7 +61,7 @@ Status Training::work(Outbox& out) {
   if (auto* routed = std::get_if<Routed>(&item)) {
     learn(std::move(*routed), out);
   } else if (auto* birth = std::get_if<Birth>(&item)) {
-    tell(learner_->flush(), out);  // what the evicted domain still has in its buffer is trained first
+    flush(out);  // what the evicted domain still has in its buffer is trained first
     learner_->open(*birth);
     out.send(StageId::fragility, *birth);
   } else {
@@ -74,12 +81,23 @@ void Training::learn(Routed routed, Outbox& out) {
   if (journal_) journal_->take(origin);
   try {
     tell(learner_->learn(routed.slot, std::move(routed.sample)), out);
+    // A step trains many records; alone in it, the one that crashes is the one in hand.
+    if (careful_groups_ > 0) tell(learner_->flush(), out);
   } catch (...) {  // the slot may be half-way: start anew from the last commit, and remember the record
     if (journal_) journal_->mark_crash();
     throw;
   }
   if (journal_) journal_->put_down();
   kill_point("train.after");
+}
+
+void Training::flush(Outbox& out) {
+  try {
+    tell(learner_->flush(), out);
+  } catch (...) {  // of which record is not known: the next life finds out
+    if (journal_) journal_->mark_crash();
+    throw;
+  }
 }
 
 void Training::tell(std::vector<StepReport> reports, Outbox& out) {
@@ -98,7 +116,8 @@ void Training::tell(std::vector<StepReport> reports, Outbox& out) {
 }
 
 void Training::barrier(std::uint64_t group, Outbox& out) {
-  tell(learner_->flush(), out);
+  flush(out);
+  careful_groups_ = std::max(0, careful_groups_ - 1);
   kill_point("barrier.training");
   for (std::uint32_t slot : learner_->take_dirty())
     out.send(StageId::persistence, pipeline::Part{group, "slot/" + std::to_string(slot), learner_->save(slot)});

@@ -34,6 +34,7 @@ class Training : public Stage {
   struct Routed { std::uint32_t slot; Sample sample; };
   using Item = std::variant<Routed, Birth, pipeline::Barrier>;
   void learn(Routed routed, Outbox& out);
+  void flush(Outbox& out);
   void tell(std::vector<StepReport> reports, Outbox& out);
   void barrier(std::uint64_t group, Outbox& out);
 
@@ -43,6 +44,7 @@ class Training : public Stage {
   std::unique_ptr<Learner> learner_;
   std::deque<Item> queue_;  ///< what one frame held: none is read before it is empty
   std::uint64_t group_ = 0;  ///< of the last barrier
+  int careful_groups_ = 0;   ///< so many groups to come are trained record by record, to find what crashed
   std::uint64_t steps_ = 0, tokens_ = 0, rolled_back_ = 0;
   double busy_seconds_ = 0;
 };
