@@ -15,9 +15,8 @@ from pool import Failed, Pool, check, counters
 POINTS = ("train.before", "train.after", "barrier.training", "commit.before", "commit.after", "ack.before", "ack.after")
 
 
-def undisturbed(options, settings, stream_path=None):
-    """One run without faults: the pool (its keys are used again), what it left, and its seconds."""
-    base = Pool(options.build, model=options.model, settings=settings)
+def undisturbed(base, options):
+    """One run without faults: the stream, what it left, and its seconds."""
     stream = pools.write_stream(base.root / "stream.jsonl", options.records, options.words)
     base.start()
     begin = time.monotonic()
@@ -25,12 +24,12 @@ def undisturbed(options, settings, stream_path=None):
     seconds = time.monotonic() - begin
     counters(base, options.records)
     base.stop()
-    return base, stream, base.verify(), seconds
+    return stream, base.verify(), seconds
 
 
 def finish(pool, options, expected, gateway):
     """Waits for the stream's end and compares."""
-    code = gateway.wait(1800)
+    code = gateway.wait(pools.STREAM_DEADLINE)
     check(code == 0, f"the gateway ended with {code}: {(pool.root / 'gateway.err').read_text()[-500:]}")
     counters(pool, options.records)
     pool.stop()
@@ -118,10 +117,11 @@ def main():
     settings = {"commit.bytes": options.commit_bytes}
     if options.model:
         settings |= {"encoder.kind": "base:4", "lora.rank": 8, "train.tokens_per_step": 256}
-    base, stream, expected, seconds = undisturbed(options, settings)
     run = {"daemon": kill_daemon, "gateway": kill_gateway, "points": kill_at_points}[options.kind]
-    with base, Pool(options.build, model=base.model, settings=settings, keys_of=base) as pool:
-        hits = run(pool, stream, expected, seconds, options, random.Random(options.seed))
+    with Pool(options.build, model=options.model, settings=settings) as base:
+        stream, expected, seconds = undisturbed(base, options)
+        with Pool(options.build, model=base.model, settings=settings, keys_of=base) as pool:
+            hits = run(pool, stream, expected, seconds, options, random.Random(options.seed))
     print(f"{options.kind}: {hits} kills in a stream of {options.records} records in {expected['group']} groups "
           f"({seconds:.1f} s undisturbed), seed {options.seed}: state SHA-256 {expected['state_sha256']} in both runs; "
           f"0 acknowledged records missing, 0 applied twice")

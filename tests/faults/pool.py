@@ -11,6 +11,7 @@ import tempfile
 import time
 
 DEADLINE = 120  # seconds that any single step may take before the test fails
+STREAM_DEADLINE = 1800  # and a whole stream
 
 
 class Failed(Exception):
@@ -71,10 +72,10 @@ class Pool:
             print("".join(self.log.read_text(errors="replace").splitlines(True)[-20:]))
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def run(self, program, *arguments, code=0, stdin=None):
+    def run(self, program, *arguments, code=0, stdin=None, timeout=DEADLINE):
         """Runs a program to its end; (standard output, standard error)."""
         done = subprocess.run([str(self.build / program), *map(str, arguments)], input=stdin, capture_output=True,
-                              timeout=DEADLINE)
+                              timeout=timeout)
         out, error = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         check(done.returncode == code,
               f"{program} {' '.join(map(str, arguments))}: exit code {done.returncode}, not {code}\n{out}{error}")
@@ -125,7 +126,7 @@ class Pool:
 
     def send(self, *inputs, code=0):
         """Sends to the last acknowledgement; (standard output, standard error)."""
-        return self.run("kpool-gateway", *self.gateway_command(*inputs)[1:], code=code)
+        return self.run("kpool-gateway", *self.gateway_command(*inputs)[1:], code=code, timeout=STREAM_DEADLINE)
 
     def status(self):
         return json.loads(self.run("kpoolctl", "status", "--json", "--socket", f"ipc://{self.socket}")[0])
