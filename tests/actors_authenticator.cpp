@@ -8,6 +8,7 @@
 
 #include "actors/authenticator.hpp"
 #include "actors/gateway_door.hpp"
+#include "actors/links.hpp"
 
 using namespace kpool;
 
@@ -128,4 +129,30 @@ TEST_CASE("a message of several parts, or one that is no frame, is answered with
   CHECK(details[0] == "a message has one part");
   CHECK_FALSE(details[1].empty());
   CHECK(details[1] != details[0]);
+}
+
+TEST_CASE("between stages on tcp only the daemon's own key speaks, not a gateway's") {
+  const KeyPair daemon = new_keys(), known = new_keys();
+  zmq::context_t context;
+  const AuthenticatorThread authenticator(context, {{{known.public_key, "ward"}}, daemon.public_key});
+  Transport transport{"tcp", "", "127.0.0.1", 20000 + getpid() % 20000, daemon};
+  auto training = bind_links(context, transport, StageId::training);
+  auto serving = bind_links(context, transport, StageId::serving);
+  if (!training) FAIL(training.error().message);
+  Links routing;
+  const std::string endpoint = kpool::endpoint(transport, StageId::training, Lane::records);
+  zmq::socket_t intruder(context, zmq::socket_type::push);
+  intruder.set(zmq::sockopt::linger, 0);
+  intruder.set(zmq::sockopt::curve_publickey, known.public_key);
+  intruder.set(zmq::sockopt::curve_secretkey, known.secret_key);
+  intruder.set(zmq::sockopt::curve_serverkey, daemon.public_key);
+  intruder.connect(endpoint);
+  intruder.send(zmq::buffer("intrusion", 9), zmq::send_flags::dontwait);
+  connect_links(context, transport, StageId::routing, routing);
+  REQUIRE(routing.outputs.at(StageId::training).send(zmq::buffer("a frame", 7)));
+  REQUIRE(readable(training->records, 5000));
+  zmq::message_t message;
+  REQUIRE(training->records.recv(message));
+  CHECK(message.to_string() == "a frame");
+  CHECK_FALSE(readable(training->records, 300));
 }

@@ -1,4 +1,6 @@
 // The whole pipeline in one process: real sockets, real store, a tiny real model.
+#include <unistd.h>
+
 #include "tests/running_pool.hpp"
 
 using namespace kpool;
@@ -124,4 +126,18 @@ TEST_CASE("a pool is refused with another base model, in one sentence that names
   CHECK(outcome.exit_code == exit_code(Fault::mismatch));
   CHECK(outcome.message.starts_with("the stored pool was made with base "));
   CHECK(outcome.message.find("use the former model and settings, or another store.path") != std::string::npos);
+}
+
+TEST_CASE("the stages reach each other by ipc and by tcp as they do within the process") {
+  for (const bool by_tcp : {false, true}) {
+    PoolDirectory pool;
+    pool.config.engine.transport =
+        by_tcp ? "tcp:127.0.0.1:" + std::to_string(20000 + getpid() % 20000) : "ipc:" + pool.directory.path();
+    RunningPool running(pool);
+    TestGateway gateway(pool);
+    gateway.send(domain_texts(letters, 60));
+    CHECK(gateway.client->progress().acknowledged == 60);
+    CHECK(running.stop().exit_code == 0);
+    CHECK(sum(slot_records(pool.stored())) == 60);
+  }
 }
