@@ -38,7 +38,8 @@ void Ingestion::on_hello(const std::string& key, const std::string& route, const
   const Source* source = known ? &sources_.at(*known) : nullptr;
   if (source && hello.epoch < source->epoch)
     return refuse(route, RefuseReason::stale_epoch,
-                  "epoch " + std::to_string(hello.epoch) + " is over, " + std::to_string(source->epoch) + " has begun",
+                  "epoch " + std::to_string(hello.epoch) + " is over, " + std::to_string(source->epoch) +
+                      " has begun; a gateway that lost its state goes on with a higher one",
                   true);
   const bool same_epoch = source && source->epoch == hello.epoch;
   const std::uint64_t watermark = same_epoch ? source->watermark : 0;
