@@ -70,7 +70,7 @@ TEST_CASE("an epoch counts from 1 and never goes back") {
   fixture.hello(4);
   const auto refuse = fixture.refusal(RefuseReason::stale_epoch);
   CHECK(refuse.final);
-  CHECK(refuse.detail == "epoch 4 is over, 5 has begun");
+  CHECK(refuse.detail == "epoch 4 is over, 5 has begun; a gateway that lost its state goes on with a higher one");
   fixture.data(1, {"text"}, "K", "r", 4);
   CHECK(fixture.refusal(RefuseReason::stale_epoch).final);
 }
