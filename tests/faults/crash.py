@@ -1,7 +1,7 @@
 """Kills the daemon or the gateway during one stream, again and again, and compares what is left with a run that nobody
 disturbed: the same bytes of weights, mixture and watermarks, every record applied once.
 
-usage: crash.py --build DIR {daemon,gateway,points} [--kills N] [--records N] [--model GGUF] [--seed N]"""
+usage: crash.py --build DIR {daemon,gateway,points,normal} [--kills N] [--records N] [--model GGUF] [--seed N]"""
 import argparse
 import random
 import signal
@@ -103,9 +103,33 @@ def kill_at_points(pool, stream, expected, seconds, options, random_source):
     return hits
 
 
+def kill_in_normal_mode(options, settings, random_source):
+    """Two gateways at once, groups that a clock ends: no bytes to compare, but every record once."""
+    settings = settings | {"engine.deterministic": False, "commit.max_wait_ms": 100}
+    with Pool(options.build, model=options.model, settings=settings) as pool:
+        stream = pools.write_stream(pool.root / "stream.jsonl", options.records, options.words)
+        pool.start()
+        gateways = [pool.gateway(stream, name=name) for name in pools.GATEWAYS]
+        for _ in range(options.kills):
+            before = pool.status()["stages"]["ingestion"]["records_durable"]
+            pools.wait_until("progress", lambda: any(gateway.poll() is not None for gateway in gateways) or
+                             pool.status()["stages"]["ingestion"]["records_durable"] > before)
+            check(any(gateway.poll() is None for gateway in gateways), "the streams ended too early: use more records")
+            time.sleep(random_source.uniform(0, 0.3))
+            pool.kill()
+            pool.start()
+        for gateway in gateways:
+            check(gateway.wait(pools.STREAM_DEADLINE) == 0, f"a gateway ended with {gateway.returncode}")
+        counters(pool, options.records * len(gateways))
+        pool.stop()
+        check(not pool.verify()["problems"], "the store has problems")
+    print(f"normal: {options.kills} kills while 2 gateways sent {options.records} records each, seed {options.seed}: "
+          f"0 acknowledged records missing, 0 applied twice")
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["daemon", "gateway", "points"])
+    parser.add_argument("kind", choices=["daemon", "gateway", "points", "normal"])
     parser.add_argument("--build", required=True)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--records", type=int, default=600)
@@ -117,6 +141,8 @@ def main():
     settings = {"commit.bytes": options.commit_bytes}
     if options.model:
         settings |= {"encoder.kind": "base:4", "lora.rank": 8, "train.tokens_per_step": 256}
+    if options.kind == "normal":
+        return kill_in_normal_mode(options, settings, random.Random(options.seed))
     run = {"daemon": kill_daemon, "gateway": kill_gateway, "points": kill_at_points}[options.kind]
     with Pool(options.build, model=options.model, settings=settings) as base:
         stream, expected, seconds = undisturbed(base, options)

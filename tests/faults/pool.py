@@ -12,6 +12,7 @@ import time
 
 DEADLINE = 120  # seconds that any single step may take before the test fails
 STREAM_DEADLINE = 1800  # and a whole stream
+GATEWAYS = ("gateway", "second")
 
 
 class Failed(Exception):
@@ -57,9 +58,10 @@ class Pool:
         self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in self.settings.items()))
 
     def make_keys(self):
-        for name in ("server", "gateway"):
+        for name in ("server", *GATEWAYS):
             self.run("kpoolctl", "keys", "new", self.keys, name)
-        (self.keys / "authorized").write_text(f"ward {(self.keys / 'gateway.pub').read_text().strip()}\n")
+        listed = [f"{name} {(self.keys / f'{name}.pub').read_text().strip()}\n" for name in GATEWAYS]
+        (self.keys / "authorized").write_text("".join(listed))
 
     def __enter__(self):
         return self
@@ -115,13 +117,13 @@ class Pool:
         self.daemon.send_signal(signal.SIGTERM)
         check(self.daemon.wait(DEADLINE) == 0, f"the daemon ended with {self.daemon.returncode} on SIGTERM")
 
-    def gateway_command(self, *inputs):
+    def gateway_command(self, *inputs, name=GATEWAYS[0]):
         return [str(self.build / "kpool-gateway"), "send", "--to", f"tcp://127.0.0.1:{self.port}",
-                "--server-key", str(self.keys / "server.pub"), "--key", str(self.keys / "gateway.key"),
-                "--state", str(self.root / "gateway.state"), "--progress", "json", *map(str, inputs)]
+                "--server-key", str(self.keys / "server.pub"), "--key", str(self.keys / f"{name}.key"),
+                "--state", str(self.root / f"{name}.state"), "--progress", "json", *map(str, inputs)]
 
-    def gateway(self, *inputs):
-        return subprocess.Popen(self.gateway_command(*inputs), stdout=open(self.root / "gateway.log", "ab"),
+    def gateway(self, *inputs, name=GATEWAYS[0]):
+        return subprocess.Popen(self.gateway_command(*inputs, name=name), stdout=open(self.root / "gateway.log", "ab"),
                                 stderr=open(self.root / "gateway.err", "ab"))
 
     def send(self, *inputs, code=0):
@@ -147,12 +149,12 @@ def wait_until(what, condition, seconds=DEADLINE, every=0.1):
 
 
 def counters(pool, records):
-    """Records per source and slot as the running daemon counts them; all of `records` once, or Failed."""
+    """Records of all sources and of all slots as the running daemon counts them; all of `records` once, or Failed."""
     def settled():
         stages = pool.status()["stages"]
-        source = stages["ingestion"]["sources"][0]
+        watermark = sum(source["watermark"] for source in stages["ingestion"]["sources"])
         slots = sum(slot["records"] for slot in stages["routing"]["slots"])
-        return (source["watermark"], slots) if source["watermark"] == records and slots >= records else None
+        return (watermark, slots) if watermark == records and slots >= records else None
     watermark, slots = wait_until(f"the watermark {records}", settled, 20)
     check(slots == records, f"{records} records were acknowledged and {slots} applied")
     return watermark, slots
