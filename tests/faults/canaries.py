@@ -101,12 +101,12 @@ def main():
         gateway = pool.gateway(stream)
         for part in (1, 2):  # in the middle of the stream, then killed and started again
             wait_until("a part of the stream", lambda: gateway.poll() is not None or pool.status()["stages"]
-                       ["ingestion"]["records_durable"] >= part * options.records // 4)
+                       ["ingestion"]["records_durable"] >= part * options.records // 4, pools.STREAM_DEADLINE)
             found, size = search(written_files(pool, inputs), wanted)
             hits, searched = hits + found, searched + size
             pool.kill()
             pool.start()
-        check(gateway.wait(pools.DEADLINE * 5) == 0, "the gateway did not finish")
+        check(gateway.wait(pools.STREAM_DEADLINE) == 0, "the gateway did not finish")
         counters(pool, options.records)
         found, size = search(written_files(pool, inputs), wanted)
         hits, searched = hits + found, searched + size

@@ -41,6 +41,7 @@ class Pool:
         self.keys = keys_of.keys if keys_of else self.root / "keys"  # the same source in two pools: the same keys
         self.port = free_port()
         self.daemon = None
+        self.gateways = []
         self.model = pathlib.Path(model) if model else self.root / "tiny.gguf"
         if not model:
             self.run("tests/tiny_model", self.model)
@@ -67,9 +68,9 @@ class Pool:
         return self
 
     def __exit__(self, kind, *_):
-        if self.daemon and self.daemon.poll() is None:
-            self.daemon.kill()
-            self.daemon.wait()
+        for process in filter(None, (self.daemon, *self.gateways)):
+            process.kill()
+            process.wait()
         if kind and self.log.exists():
             print("".join(self.log.read_text(errors="replace").splitlines(True)[-20:]))
         shutil.rmtree(self.root, ignore_errors=True)
@@ -123,8 +124,10 @@ class Pool:
                 "--state", str(self.root / f"{name}.state"), "--progress", "json", *map(str, inputs)]
 
     def gateway(self, *inputs, name=GATEWAYS[0]):
-        return subprocess.Popen(self.gateway_command(*inputs, name=name), stdout=open(self.root / "gateway.log", "ab"),
-                                stderr=open(self.root / "gateway.err", "ab"))
+        with open(self.root / "gateway.log", "ab") as out, open(self.root / "gateway.err", "ab") as error:
+            gateway = subprocess.Popen(self.gateway_command(*inputs, name=name), stdout=out, stderr=error)
+        self.gateways.append(gateway)
+        return gateway
 
     def send(self, *inputs, code=0):
         """Sends to the last acknowledgement; (standard output, standard error)."""
