@@ -38,11 +38,14 @@ void NoveltyGate::add(double distance) {
 double NoveltyGate::surprise(double distance) const {
   KPOOL_ASSERT(ready());
   if (mean <= 0) return distance > 0 ? 40 : 0;
-  // A few distances show too little spread; until there are many, some is presumed.
-  constexpr double presumed_count = 16, presumed_deviation = 0.6;
+  // A few distances show too little spread, so some is presumed: twice or three times what embeddings have, hence it
+  // must fade fast once there are enough, or a gate of sixty distances would let its neighbour in.
+  constexpr double presumed_count = 16, presumed_deviation = 0.6, enough = 12;
   const double known = std::min(static_cast<double>(count), memory);
+  const double fade = std::min(1.0, enough / known);
+  const double presumed_weight = presumed_count * fade * fade;
   const double presumed = presumed_deviation * presumed_deviation * mean * mean;
-  const double blended = (known * variance + presumed_count * presumed) / (known + presumed_count);
+  const double blended = (known * variance + presumed_weight * presumed) / (known + presumed_weight);
   // A gamma law of this mean and variance; its cube root is nearly normal.
   const double spread = blended / (9 * mean * mean);
   return (std::cbrt(distance / mean) - 1 + spread) / std::sqrt(spread);
