@@ -15,7 +15,6 @@ import sys
 import demo_sources
 
 ALIASES = {"math": "mathematics", "multilingual": "languages"}
-BYTES_MIN, BYTES_MAX = 300, 1200
 PASSAGES_MAX = 8  # of one origin
 SHINGLE_WORDS = 6
 
@@ -59,13 +58,13 @@ def shingles(passage):
     return {" ".join(words[i:i + SHINGLE_WORDS]) for i in range(max(1, len(words) - SHINGLE_WORDS + 1))}
 
 
-def usable(passages, enough):
+def usable(passages, limits, enough):
     """origin -> its passages, of a record's length, none nearly the same as another, until there are enough bytes."""
     seen, by_origin, size = set(), collections.defaultdict(list), 0
     for origin, passage in passages:
         passage = passage.strip()
         length = len(passage.encode())
-        if not BYTES_MIN <= length <= BYTES_MAX or len(by_origin[origin]) >= PASSAGES_MAX:
+        if not limits[0] <= length <= limits[1] or len(by_origin[origin]) >= PASSAGES_MAX:
             continue
         own = shingles(passage)
         if len(own & seen) > 0.2 * len(own):
@@ -85,7 +84,7 @@ def take(origins, by_origin, budget, share):
         used = 0
         for passage in by_origin[origins.pop()]:
             length = len(passage.encode())
-            if used + length > share or size + length > budget + BYTES_MAX:
+            if used + length > share:
                 break
             used, size = used + length, size + length
             chosen.append(passage)
@@ -99,7 +98,7 @@ def split(by_origin, budget, heldout, rng):
     for passages in by_origin.values():
         rng.shuffle(passages)
     held = take(origins, by_origin, heldout, heldout // 4)
-    streamed = take(origins, by_origin, budget, max(budget // 8, BYTES_MAX))
+    streamed = take(origins, by_origin, budget, budget // 8)
     rng.shuffle(streamed)
     return streamed, held
 
@@ -115,6 +114,7 @@ def main():
     parser.add_argument("directory", type=pathlib.Path)
     parser.add_argument("--bytes", type=int, default=32000, help="text to stream per domain")
     parser.add_argument("--heldout-bytes", type=int, default=6000, help="text to measure on per domain")
+    parser.add_argument("--record-bytes", type=int, nargs=2, metavar=("MIN", "MAX"), default=(300, 1200))
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     root = pathlib.Path(__file__).resolve().parent.parent
@@ -124,7 +124,7 @@ def main():
     enough = 4 * (arguments.bytes + arguments.heldout_bytes)
     for name, source in domains(root, data_directory(root)).items():
         rng = random.Random(f"{arguments.seed}/{name}")
-        by_origin = usable(source(rng), enough)
+        by_origin = usable(source(rng), arguments.record_bytes, enough)
         streamed, held = split(by_origin, arguments.bytes, arguments.heldout_bytes, rng)
         if not streamed or not held:
             sys.exit(f"demo: there is too little text for the domain {name}")
