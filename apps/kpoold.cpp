@@ -1,11 +1,9 @@
 // kpoold: reads the configuration, builds the pipeline, waits, maps how it ended to an exit code.
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +11,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/models.hpp"
+#include "apps/process_limits.hpp"
 #include "apps/wait_policy.hpp"
 #include "config/load.hpp"
 
@@ -33,14 +32,6 @@ kpool::Result<kpool::LoadedConfig> read_config(const std::string& file, const st
   return kpool::load_config(files, kpool::config_environment(environ), overrides);
 }
 
-/// A core file would hold records; the journals say which record was in hand.
-void prepare_for_crashes() {
-  const rlimit none{0, 0};
-  setrlimit(RLIMIT_CORE, &none);
-  prctl(PR_SET_DUMPABLE, 0);
-  kpool::FlightJournal::watch_fatal_signals();
-}
-
 kpool::Result<kpool::Outcome> run(const kpool::Config& config) {
   // Blocked here, before any thread is there, so that all inherit it and main alone takes signals.
   sigset_t signals;
@@ -55,9 +46,12 @@ kpool::Result<kpool::Outcome> run(const kpool::Config& config) {
   context.set(static_cast<zmq::ctxopt>(10), 0);  // ZMQ_ZERO_COPY_RECV: received frames are aligned
   auto loops = kpool::build_pipeline(context, config, *keys, *parts);
   if (!loops) return loops.error();
-  kpool::Running running(*std::move(loops), [](const char* state) { sd_notify(0, state); },
-                         [] { kill(getpid(), SIGUSR2); });
-  for (int signal = 0; signal != SIGUSR2;) {
+  std::atomic<bool> ended = false;  // SIGUSR2 wakes the loop below, but anybody may send it
+  kpool::Running running(*std::move(loops), [](const char* state) { sd_notify(0, state); }, [&ended] {
+    ended = true;
+    kill(getpid(), SIGUSR2);
+  });
+  for (int signal = 0; !ended;) {
     sigwait(&signals, &signal);
     if (signal != SIGUSR2) running.stop();
   }
@@ -90,8 +84,8 @@ int main(int argc, char** argv) {
   if (check || dump) return 0;
   spdlog::set_default_logger(spdlog::stderr_color_mt("kpoold"));
   spdlog::set_level(spdlog::level::from_str(loaded->config.log.level));
-  umask(0077);  // files and sockets are for the daemon's own user
-  prepare_for_crashes();
+  kpool::set_process_limits();
+  kpool::FlightJournal::watch_fatal_signals();  // the journals say which record was in hand
   auto outcome = run(loaded->config);
   if (!outcome) return fail(outcome.error());
   if (outcome->exit_code != 0) std::fprintf(stderr, "kpoold: %s\n", outcome->message.c_str());
