@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -52,6 +53,31 @@ Result<std::string> read_small_file(const std::string& path, const char* what) {
   return text;
 }
 
+constexpr const char* secret_key_hint = "; a secret key is a file NAME.key that `kpoolctl keys new` makes";
+
+/// systemd hands credentials to the service's user alone, but by an access list, which stat shows as group-readable.
+mode_t forbidden_mode(const std::string& path) {
+  const char* directory = std::getenv("CREDENTIALS_DIRECTORY");
+  return directory != nullptr && path.starts_with(std::string(directory) + "/") ? 037 : 077;
+}
+
+/// Says what a file is before its mode is judged: "chmod 600" would help neither a directory nor a NAME.pub.
+Result<std::string> read_secret_file(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) != 0) return failed(path, "the key cannot be read");
+  if (S_ISDIR(status.st_mode)) return Error{Fault::bad_input, path + ": is a directory" + secret_key_hint};
+  if (!S_ISREG(status.st_mode)) return Error{Fault::bad_input, path + ": is no regular file" + secret_key_hint};
+  auto text = read_small_file(path, "the key cannot be read");
+  if (!text) return text.error();
+  if (is_key(text->substr(0, text->find('\n'))))
+    return Error{Fault::bad_input, path + ": holds a public key alone" + secret_key_hint};
+  if (text->find("secret ") == std::string::npos)
+    return Error{Fault::bad_input, path + ": holds no secret key" + secret_key_hint};
+  if ((status.st_mode & forbidden_mode(path)) != 0)
+    return Error{Fault::denied, path + ": others may read this secret key; chmod 600 it, or make a new one"};
+  return text;
+}
+
 }  // namespace
 
 Result<KeyPair> create_keys(const std::string& directory, const std::string& name) {
@@ -76,12 +102,7 @@ Result<KeyPair> create_keys(const std::string& directory, const std::string& nam
 }
 
 Result<KeyPair> read_keys(const std::string& path) {
-  struct stat status;
-  if (::stat(path.c_str(), &status) != 0) return failed(path, "the key cannot be read");
-  if ((status.st_mode & 077) != 0) {
-    return Error{Fault::denied, path + ": others may read this secret key; chmod 600 it, or make a new one"};
-  }
-  auto text = read_small_file(path, "the key cannot be read");
+  auto text = read_secret_file(path);
   if (!text) return text.error();
   KeyPair keys;
   std::istringstream lines(*text);

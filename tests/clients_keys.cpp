@@ -74,6 +74,43 @@ TEST_CASE("a secret key that others may read is refused") {
   CHECK(read_keys(directory.path + "/a.key"));
 }
 
+TEST_CASE("a credential of systemd may look group-readable, and only there") {
+  Directory directory;
+  REQUIRE(create_keys(directory.path, "a"));
+  const std::string path = directory.path + "/a.key";
+  ::chmod(path.c_str(), 0440);
+  ::setenv("CREDENTIALS_DIRECTORY", directory.path.c_str(), 1);
+  CHECK(read_keys(path));
+  ::chmod(path.c_str(), 0444);
+  CHECK(read_keys(path).error().fault == Fault::denied);
+  ::chmod(path.c_str(), 0440);
+  ::setenv("CREDENTIALS_DIRECTORY", "/elsewhere", 1);
+  CHECK(read_keys(path).error().fault == Fault::denied);
+  ::unsetenv("CREDENTIALS_DIRECTORY");
+}
+
+TEST_CASE("what is no secret key is called what it is, whatever its mode") {
+  Directory directory;
+  REQUIRE(create_keys(directory.path, "a"));
+  fs::create_directory(directory.path + "/d");
+  const auto error = [&](const std::string& name) {
+    auto read = read_keys(directory.path + name);
+    REQUIRE_FALSE(read);
+    CHECK(read.error().fault == Fault::bad_input);
+    const std::string message = read.error().message.substr(directory.path.size());
+    CHECK(message.ends_with("; a secret key is a file NAME.key that `kpoolctl keys new` makes"));
+    return message.substr(0, message.find(';'));
+  };
+  CHECK(error("/d") == "/d: is a directory");
+  CHECK(error("/a.pub") == "/a.pub: holds a public key alone");
+  ::chmod((directory.path + "/a.pub").c_str(), 0600);
+  CHECK(error("/a.pub") == "/a.pub: holds a public key alone");
+  directory.write("note", "hello\n", 0644);
+  CHECK(error("/note") == "/note: holds no secret key");
+  REQUIRE(::mkfifo((directory.path + "/pipe").c_str(), 0600) == 0);
+  CHECK(error("/pipe") == "/pipe: is no regular file");
+}
+
 TEST_CASE("a missing or damaged key file is named") {
   Directory directory;
   CHECK(read_keys(directory.path + "/none.key").error().fault == Fault::missing);
