@@ -4,8 +4,10 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 #include <zmq.hpp>
 
+#include "actors/address_lock.hpp"
 #include "actors/stage.hpp"
 #include "clients/keys.hpp"
 
@@ -55,12 +57,15 @@ struct Transport {
   std::optional<KeyPair> keys;
 };
 Result<Transport> parse_transport(const std::string& text);
+bool has_edge(StageId to, Lane lane);
 std::string endpoint(const Transport& transport, StageId stage, Lane lane);
 
 /// One stage's sockets. Opened by the thread that builds the pipeline, then moved to the stage's own.
 struct Links {
   zmq::socket_t records, control;  ///< PULL; null where no edge leads in
   std::map<StageId, zmq::socket_t> outputs;  ///< PUSH
+  std::vector<AddressLock> locks;            ///< of the Unix sockets that are bound here
+  bool between_processes = false;            ///< a connection may break and take frames with it
 };
 
 /// Binds the inputs. Errors: unavailable, naming the endpoint.

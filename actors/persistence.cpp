@@ -101,9 +101,13 @@ Status Persistence::check_identity(const pipeline::Join& join) {
 }
 
 void Persistence::restore(StageId stage, Outbox& out) {
-  for (const auto& [key, value] : values_)
-    if (belongs_to(key, stage)) out.send(stage, pipeline::Restore{key, value});
-  out.send(stage, pipeline::Restored{group_, 0});
+  std::uint64_t count = 0;
+  for (const auto& [key, value] : values_) {
+    if (!belongs_to(key, stage)) continue;
+    out.send(stage, pipeline::Restore{key, value});
+    ++count;
+  }
+  out.send(stage, pipeline::Restored{group_, count});
 }
 
 Status Persistence::on_barrier(const pipeline::Barrier& barrier, Outbox& out) {

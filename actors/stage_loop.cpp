@@ -14,6 +14,7 @@ namespace {
 constexpr auto pass_budget = 2ms;
 constexpr auto join_every = 500ms;
 constexpr auto report_every = 500ms;
+constexpr auto mark_every = 5s;
 constexpr std::size_t early_max = 16;
 
 std::uint64_t random_instance() {
@@ -25,6 +26,12 @@ std::uint64_t random_instance() {
 bool of_any_run(const pipeline::Message& message) {
   return std::holds_alternative<pipeline::Join>(message) || std::holds_alternative<pipeline::Report>(message) ||
          std::holds_alternative<pipeline::Snapshot>(message) || std::holds_alternative<pipeline::SnapshotDone>(message);
+}
+
+/// Messages whose loss would be a loss of records. The others are asked for again, or replaced by the next.
+bool is_counted(const pipeline::Message& message) {
+  return !of_any_run(message) && !std::holds_alternative<pipeline::Restore>(message) &&
+         !std::holds_alternative<pipeline::Restored>(message) && !std::holds_alternative<pipeline::Reset>(message);
 }
 
 }  // namespace
@@ -43,8 +50,8 @@ Status StageLoop::open() {
 }
 
 void StageLoop::send(StageId to, pipeline::Message message) {
-  auto& queue = waiting_[to];
-  queue.push_back(pipeline::encode(message, run_));
+  const std::uint64_t number = is_counted(message) ? ++sent_[to] : 0;
+  waiting_[to].push_back(pipeline::encode(message, pipeline::Tag{run_, static_cast<std::uint8_t>(id()), number}));
   flush();
 }
 
@@ -112,10 +119,8 @@ Status StageLoop::receive(zmq::socket_t& socket, Clock::time_point until, bool r
   while ((!records || open_to_records()) && Clock::now() < until && receive_now(socket, message)) {
     auto decoded = pipeline::decode(Frame::copy({message.data<std::byte>(), message.size()}));
     wipe(message);
-    if (!decoded) {  // both ends are of one version: a broken frame is dropped and told, not fatal
-      spdlog::error("{}: a frame between stages was dropped: {}", name(), decoded.error().message);
-      continue;
-    }
+    if (!decoded)  // what it said is lost
+      return Error{Fault::again, std::string(name()) + " got a damaged frame from another stage: " + decoded.error().message};
     if (auto done = dispatch(*std::move(decoded)); !done) return done;
   }
   return Done{};
@@ -130,11 +135,37 @@ Status StageLoop::dispatch(pipeline::Decoded decoded) {
     return Done{};
   }
   if (decoded.run != run_ && !of_any_run(message)) return Done{};
+  if (auto whole = check_number(decoded); !whole) return whole;
+  if (std::holds_alternative<pipeline::Mark>(message)) return Done{};
   if (auto* reset = std::get_if<pipeline::Reset>(&message))
     return Error{Fault::again, std::string(name()) + " starts anew: " + reset->why};
   if (std::holds_alternative<pipeline::Restore>(message) || std::holds_alternative<pipeline::Restored>(message))
     return Done{};  // the second answer to a repeated join
   return stage_->on_message(std::move(message), *this);
+}
+
+Status StageLoop::check_number(const pipeline::Decoded& decoded) {
+  if (decoded.number == 0) return Done{};
+  std::uint64_t& received = received_[decoded.from];
+  const bool is_mark = std::holds_alternative<pipeline::Mark>(decoded.message);
+  if (decoded.number == received + (is_mark ? 0 : 1)) {
+    received = decoded.number;
+    return Done{};
+  }
+  return Error{Fault::again, std::string(name()) + " misses what " +
+                                 (decoded.from < stage_count ? kpool::name(static_cast<StageId>(decoded.from)) : "?") +
+                                 " sent: a connection between stages broke; the pipeline starts anew"};
+}
+
+/// Tells every receiver how much it should have, in case the last of it was lost and nothing follows.
+void StageLoop::mark(Clock::time_point now) {
+  if (!links_.between_processes || now < next_mark_) return;
+  next_mark_ = now + mark_every;
+  for (const auto& [to, number] : sent_)
+    if (waiting_[to].empty())
+      waiting_[to].push_back(
+          pipeline::encode(pipeline::Mark{}, pipeline::Tag{run_, static_cast<std::uint8_t>(id()), number}));
+  flush();
 }
 
 /// A stage of an earlier life is still at work: it must start anew.
@@ -147,14 +178,17 @@ void StageLoop::reset(const std::string& stage, std::uint64_t run) {
 
 /// Before the stage runs: takes its state. What another stage that runs already has to say waits.
 Status StageLoop::join(pipeline::Decoded decoded) {
-  if (auto* value = std::get_if<pipeline::Restore>(&decoded.message))
+  if (auto* value = std::get_if<pipeline::Restore>(&decoded.message)) {
+    restored_.insert(value->key);
     return stage_->restore(value->key, std::move(value->value));
+  }
   auto* restored = std::get_if<pipeline::Restored>(&decoded.message);
   if (!restored) {
     if (early_.size() == early_max) early_.pop_front();
     early_.push_back(std::move(decoded));
     return Done{};
   }
+  if (restored_.size() != restored->values) return Done{};  // some were lost: asked for again with the next join
   run_ = decoded.run;
   if (auto started = stage_->start(restored->group, *this); !started) return started;
   for (auto& early : std::exchange(early_, {}))
@@ -173,6 +207,7 @@ Status StageLoop::tick(Clock::time_point now) {
     if (auto done = stage_->on_deadline(now, *this); !done) return done;
   if (now < next_report_) return Done{};
   next_report_ = now + report_every;
+  mark(now);
   if (id() == StageId::serving) return Done{};
   // What operators see is a state, not a history: while a report waits, there is none after it.
   if (waiting_[StageId::serving].empty()) send(StageId::serving, pipeline::Report{name(), stage_->report()});

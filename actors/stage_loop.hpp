@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "actors/door.hpp"
@@ -37,6 +38,8 @@ class StageLoop : public Loop, public Outbox {
   Status receive(zmq::socket_t& socket, Clock::time_point until, bool records);
   Status dispatch(pipeline::Decoded decoded);
   Status join(pipeline::Decoded decoded);
+  Status check_number(const pipeline::Decoded& decoded);
+  void mark(Clock::time_point now);
   void reset(const std::string& stage, std::uint64_t run);
   Status tick(Clock::time_point now);
   bool open_to_records() const;
@@ -50,6 +53,10 @@ class StageLoop : public Loop, public Outbox {
   std::vector<std::unique_ptr<Door>> doors_;
   std::map<StageId, std::deque<Frame>> waiting_;  ///< bounded by what one message makes a stage say
   std::uint64_t run_ = 0;                         ///< 0: not yet restored
+  std::map<StageId, std::uint64_t> sent_;       ///< counted frames per receiver, in this run
+  std::map<std::uint8_t, std::uint64_t> received_;  ///< and per sender
+  std::set<std::string> restored_;              ///< keys of the values given so far
+  Clock::time_point next_mark_{};
   const std::uint64_t instance_;
   Clock::time_point next_join_{}, next_report_{};
   std::deque<pipeline::Decoded> early_;  ///< came before the state; the latest few

@@ -5,7 +5,9 @@ using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("kpool::schema::pipeline");
 
 struct Envelope {
-  run @18 :UInt64;  # the life of the pipeline that it belongs to; a frame of an earlier life is dropped
+  run @18 :UInt64;    # the life of the pipeline that it belongs to; a frame of an earlier life is dropped
+  from @19 :UInt8;    # the stage that says it
+  number @20 :UInt64; # 1, 2, 3... per sender, receiver and run; 0: not counted
   union {
     join @0 :Join;              # stage -> persistence: a stage has started, and asks for its state
     restore @1 :Value;          # persistence -> stage: one value of the last commit
@@ -24,7 +26,7 @@ struct Envelope {
     snapshot @14 :Snapshot;     # serving -> persistence
     snapshotDone @15 :SnapshotDone;  # persistence -> serving
     reset @16 :Text;            # persistence -> stages: leave, so that the whole pipeline restarts
-    end @17 :Void;              # along the records: the last frame
+    mark @17 :Void;             # nothing new: number is that of the last counted frame
   }
 }
 
@@ -48,7 +50,7 @@ struct Trained {
 struct Refused { origin @0 :Origin; reason @1 :UInt8; }
 struct Barrier { group @0 :UInt64; stage @1 :Text; }
 struct Value { key @0 :Text; value @1 :Data; group @2 :UInt64; }
-struct Restored { group @0 :UInt64; run @1 :UInt64; }
+struct Restored { group @0 :UInt64; values @1 :UInt64; }
 struct Refusals { group @0 :UInt64; refused @1 :List(Refused); }
 struct SlotScore {
   slot @0 :UInt32; generation @1 :UInt64; steps @2 :UInt64; tokens @3 :UInt64; loss @4 :Float64;

@@ -23,7 +23,7 @@ struct Join {
   std::string identity;        ///< what its state depends on (base fingerprint, shapes), or empty
 };
 struct Restore { std::string key, value; };
-struct Restored { std::uint64_t group = 0, run = 0; };
+struct Restored { std::uint64_t group = 0, values = 0; };  ///< values: how many Restore came before
 struct Records { std::vector<Record> records; };
 struct EncodedRecords { std::vector<EncodedRecord> records; };
 struct Routed { std::uint32_t slot = 0; std::vector<Sample> samples; };
@@ -37,15 +37,26 @@ struct Report { std::string stage, json; };
 struct Snapshot { std::uint64_t id = 0; std::string directory; };
 struct SnapshotDone { std::uint64_t id = 0; std::string error; };
 struct Reset { std::string why; };
-struct End {};
+struct Mark {};
 
 using Message = std::variant<Join, Restore, Restored, Records, EncodedRecords, Routed, Birth, Trained,
                              Refused, Barrier, Part, Durable, Ranking, Report, Snapshot, SnapshotDone,
-                             Reset, End>;
+                             Reset, Mark>;
 
-/// run: the life of the pipeline that the frame belongs to (0: before it is known).
-Frame encode(const Message& message, std::uint64_t run);
-struct Decoded { std::uint64_t run = 0; Message message; };
+/// What the frame says of itself.
+struct Tag {
+  std::uint64_t run = 0;     ///< the life of the pipeline (0: before it is known)
+  std::uint8_t from = 0;     ///< the sender, a StageId
+  std::uint64_t number = 0;  ///< counts the frames of one sender to one receiver from 1; 0: not counted
+};
+Frame encode(const Message& message, const Tag& tag);
+inline Frame encode(const Message& message, std::uint64_t run) { return encode(message, Tag{run}); }
+struct Decoded {
+  std::uint64_t run = 0;
+  Message message;
+  std::uint8_t from = 0;
+  std::uint64_t number = 0;
+};
 /// Errors: bad_input (truncated, hostile, or beyond a limit). Never throws.
 Result<Decoded> decode(const Frame& frame);
 

@@ -96,7 +96,7 @@ Part read_part(schema::Value::Reader in) { return {in.getGroup(), string(in.getK
 template <class Refusals>
 Refusals read_refusals(schema::Refusals::Reader in) { return {in.getGroup(), read(in.getRefused())}; }
 
-Restored read(schema::Restored::Reader in) { return {in.getGroup(), in.getRun()}; }
+Restored read(schema::Restored::Reader in) { return {in.getGroup(), in.getValues()}; }
 Birth read(schema::Birth::Reader in) { return {in.getSlot(), in.getGeneration(), in.getEvicts()}; }
 Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getStage())}; }
 
@@ -123,7 +123,7 @@ Result<Message> read_message(schema::Envelope::Reader in) {
     case schema::Envelope::SNAPSHOT: return Message(read(in.getSnapshot()));
     case schema::Envelope::SNAPSHOT_DONE: return Message(read(in.getSnapshotDone()));
     case schema::Envelope::RESET: return Message(Reset{string(in.getReset())});
-    case schema::Envelope::END: return Message(End{});
+    case schema::Envelope::MARK: return Message(Mark{});
   }
   return envelope::damaged("its kind is unknown");
 }
@@ -134,7 +134,7 @@ Result<Decoded> decode(const Frame& frame) {
   return envelope::read<schema::Envelope, Decoded>(frame, frame_bytes_max, [](auto in) -> Result<Decoded> {
     auto message = read_message(in);
     if (!message) return std::move(message.error());
-    return Decoded{in.getRun(), std::move(*message)};
+    return Decoded{in.getRun(), std::move(*message), in.getFrom(), in.getNumber()};
   });
 }
 

@@ -62,7 +62,7 @@ std::size_t words(const Report& report) {
 std::size_t words(const Snapshot& snapshot) { return size<schema::Snapshot> + text_words(snapshot.directory.size()); }
 std::size_t words(const SnapshotDone& done) { return size<schema::SnapshotDone> + text_words(done.error.size()); }
 std::size_t words(const Reset& reset) { return text_words(reset.why.size()); }
-std::size_t words(const End&) { return 0; }
+std::size_t words(const Mark&) { return 0; }
 
 void write(schema::Origin::Builder out, const Origin& origin) {
   out.setSource(origin.source);
@@ -103,7 +103,7 @@ void write(Out envelope, const Part& part) {
 void write(Out envelope, const Restored& restored) {
   auto out = envelope.initRestored();
   out.setGroup(restored.group);
-  out.setRun(restored.run);
+  out.setValues(restored.values);
 }
 
 void write(Out envelope, const Records& message) {
@@ -217,17 +217,19 @@ void write(Out envelope, const SnapshotDone& done) {
 }
 
 void write(Out envelope, const Reset& reset) { envelope.setReset(text(reset.why)); }
-void write(Out envelope, const End&) { envelope.setEnd(); }
+void write(Out envelope, const Mark&) { envelope.setMark(); }
 
 }  // namespace
 
-Frame encode(const Message& message, std::uint64_t run) {
-  return std::visit([run](const auto& value) {
+Frame encode(const Message& message, const Tag& tag) {
+  return std::visit([&tag](const auto& value) {
     const std::size_t content = size<schema::Envelope> + words(value);
     KPOOL_ASSERT(content * sizeof(capnp::word) < frame_bytes_max);
     envelope::FrameBuilder builder(content);
     auto out = builder.initRoot<schema::Envelope>();
-    out.setRun(run);
+    out.setRun(tag.run);
+    out.setFrom(tag.from);
+    out.setNumber(tag.number);
     write(out, value);
     return builder.finish();
   }, message);

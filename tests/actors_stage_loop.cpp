@@ -113,9 +113,9 @@ TEST_CASE("a stage joins, is given its state, and starts") {
   CHECK(std::get<Join>(join->message).identity == "an identity");
   CHECK_FALSE(fixture.loop->running());
   fixture.push(fixture.control, Restore{"mixture", "m"}, 9);
-  fixture.push(fixture.control, Restored{4, 0}, 9);
+  fixture.push(fixture.control, Restored{4, 1}, 9);
   fixture.push(fixture.control, Restore{"mixture", "m"}, 9);  // the answer to a second join
-  fixture.push(fixture.control, Restored{4, 0}, 9);
+  fixture.push(fixture.control, Restored{4, 1}, 9);
   fixture.pass();
   CHECK(fixture.loop->running());
   CHECK(fixture.log.lines == Fixture::Lines{"mixture=m", "start 4"});
@@ -133,17 +133,59 @@ TEST_CASE("what a faster stage of the same run says before the state is there is
   CHECK(fixture.log.lines == Fixture::Lines{"start 4", "ranking 4", "barrier 5"});
 }
 
-TEST_CASE("frames of another run are dropped, and so are damaged ones") {
+TEST_CASE("a stage starts only with all of its values") {
+  Fixture fixture;
+  fixture.push(fixture.control, Restored{4, 1}, 9);  // the value was lost on its way
+  fixture.pass();
+  CHECK_FALSE(fixture.loop->running());
+  fixture.push(fixture.control, Restore{"mixture", "m"}, 9);
+  fixture.push(fixture.control, Restored{4, 1}, 9);
+  fixture.pass();
+  CHECK(fixture.log.lines == Fixture::Lines{"mixture=m", "start 4"});
+}
+
+TEST_CASE("a frame that was lost or damaged between stages makes the pipeline start anew") {
+  const auto from = static_cast<std::uint8_t>(StageId::encoding);
+  const auto after = [&](std::vector<std::pair<Message, std::uint64_t>> frames) {
+    Fixture fixture;
+    fixture.run(9, 0);
+    for (auto& [message, number] : frames)
+      REQUIRE(send_now(fixture.records, to_message(encode(message, Tag{9, from, number}))));
+    const std::uint64_t one = 1;
+    Status last = Done{};
+    for (int i = 0; i < 4 && last; ++i) {
+      REQUIRE(write(fixture.wake, &one, sizeof one) == sizeof one);
+      last = fixture.loop->pass(fixture.wake);
+    }
+    return last;
+  };
+  const Barrier barrier{1, "encoding"};
+  CHECK(after({{barrier, 1}, {barrier, 2}, {Mark{}, 2}, {barrier, 3}}));
+  for (const auto& lost : {after({{barrier, 1}, {barrier, 3}}), after({{barrier, 2}}), after({{barrier, 1}, {Mark{}, 2}})}) {
+    REQUIRE_FALSE(lost);
+    CHECK(lost.error().fault == Fault::again);
+    CHECK(lost.error().message.find("encoding") != std::string::npos);
+  }
+  Fixture fixture;
+  fixture.run(9, 0);
+  fixture.records.send(zmq::buffer("no frame at all!", 16));
+  Status status = Done{};
+  for (int i = 0; i < 3 && status; ++i) status = fixture.loop->pass(fixture.wake);
+  REQUIRE_FALSE(status);
+  CHECK(status.error().fault == Fault::again);
+}
+
+TEST_CASE("frames of another run are dropped") {
   Fixture fixture;
   fixture.run(9, 0);
   fixture.push(fixture.records, Barrier{1, "encoding"}, 8);
-  fixture.records.send(zmq::buffer("no frame at all!", 16));
   fixture.push(fixture.records, Barrier{1, "encoding"}, 9);
   fixture.pass(5);
   CHECK(fixture.log.lines == Fixture::Lines{"barrier 1"});
   const auto sent = fixture.next(fixture.training);
   REQUIRE(sent);
   CHECK(sent->run == 9);
+  CHECK((sent->from == static_cast<std::uint8_t>(StageId::routing) && sent->number == 1));
 }
 
 TEST_CASE("records stay in their socket while the stage does not take them; control comes all the same") {

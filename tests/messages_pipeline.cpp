@@ -28,9 +28,9 @@ TEST_CASE("the life of the stages survives a round trip") {
   const auto restore = through(pl::Restore{"slot/1", binary});
   CHECK((restore.key == "slot/1" && restore.value == binary));
   const auto restored = through(pl::Restored{3, 4});
-  CHECK((restored.group == 3 && restored.run == 4));
+  CHECK((restored.group == 3 && restored.values == 4));
   CHECK(through(pl::Reset{"a stage left"}).why == "a stage left");
-  through(pl::End{});
+  through(pl::Mark{});
 }
 
 TEST_CASE("records survive a round trip, many in one frame") {
@@ -117,7 +117,7 @@ TEST_CASE("hostile pipeline frames are refused, not obeyed") {
 }
 
 TEST_CASE("a union member from another version is refused") {
-  std::string bytes = test::bytes_of(pl::encode(pl::End{}, 1));
+  std::string bytes = test::bytes_of(pl::encode(pl::Mark{}, 1));
   bool refused = false;
   for (std::size_t at = 16; at + 2 <= bytes.size(); at += 2) {  // wherever the discriminant lies
     std::string changed = bytes;
