@@ -25,12 +25,6 @@ void set_options(zmq::socket_t& socket, const Transport& transport, Lane lane) {
   socket.set(zmq::sockopt::curve_secretkey, transport.keys->secret_key);
 }
 
-bool has_edge(StageId to, Lane lane) {
-  for (const Edge& edge : edges)
-    if (edge.to == to && edge.lane == lane) return true;
-  return false;
-}
-
 Result<zmq::socket_t> bind_input(zmq::context_t& context, const Transport& transport, StageId stage, Lane lane) {
   if (!has_edge(stage, lane)) return zmq::socket_t();
   zmq::socket_t socket(context, zmq::socket_type::pull);
@@ -49,6 +43,12 @@ Result<zmq::socket_t> bind_input(zmq::context_t& context, const Transport& trans
 }
 
 }  // namespace
+
+bool has_edge(StageId to, Lane lane) {
+  for (const Edge& edge : edges)
+    if (edge.to == to && edge.lane == lane) return true;
+  return false;
+}
 
 Result<Transport> parse_transport(const std::string& text) {
   Transport transport;
@@ -81,6 +81,7 @@ std::string endpoint(const Transport& transport, StageId stage, Lane lane) {
 
 Result<Links> bind_links(zmq::context_t& context, const Transport& transport, StageId stage) {
   Links links;
+  links.between_processes = transport.kind != "inproc";
   auto records = bind_input(context, transport, stage, Lane::records);
   if (!records) return records.error();
   auto control = bind_input(context, transport, stage, Lane::control);

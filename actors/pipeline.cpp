@@ -114,6 +114,22 @@ Result<Seat> seat(const Site& site, StageId id) {
   return seat;
 }
 
+/// Before any socket of the stage is bound: a second daemon must not take over the first one's paths.
+Result<std::vector<AddressLock>> lock_addresses(const Site& site, StageId id) {
+  std::vector<std::string> addresses;
+  for (Lane lane : {Lane::records, Lane::control})
+    if (has_edge(id, lane)) addresses.push_back(endpoint(site.transport, id, lane));
+  if (id == StageId::ingestion) addresses.push_back(site.config.gateway.listen);
+  if (id == StageId::serving) addresses.push_back(site.config.admin.socket);
+  std::vector<AddressLock> locks;
+  for (const std::string& address : addresses) {
+    auto lock = AddressLock::take(address);
+    if (!lock) return lock.error();
+    locks.push_back(*std::move(lock));
+  }
+  return locks;
+}
+
 }  // namespace
 
 bool has_stage(const Config& config, StageId id) {
@@ -131,8 +147,11 @@ Result<std::vector<std::unique_ptr<Loop>>> build_pipeline(zmq::context_t& contex
   const Site site{context, config, keys, parts, *transport};
   for (StageId id : build_order) {
     if (!has_stage(config, id)) continue;
+    auto locks = lock_addresses(site, id);
+    if (!locks) return locks.error();
     auto links = bind_links(context, site.transport, id);
     if (!links) return links.error();
+    links->locks = *std::move(locks);
     auto seated = seat(site, id);
     if (!seated) return seated.error();
     connect_links(context, site.transport, id, *links);
