@@ -108,7 +108,7 @@ void Ingestion::release(Outbox& out) {
          bytes < frame_bytes_max) {
     Accepted& next = accepted_.front();
     const Origin origin = next.record.origin;
-    const std::size_t size = next.record.text.size();
+    const std::uint64_t size = next.bytes;
     if (Source* source = sources_.find(origin.source)) {
       if (open_records_ == 0) open_since_ = Clock::now();
       source->released = origin.seq;
@@ -136,10 +136,12 @@ void Ingestion::barrier(Outbox& out) {
     out.send(StageId::persistence, pipeline::Part{group_, "source/" + std::to_string(dropped), ""});
   for (std::uint64_t settled : sources_.take_settled_groups())
     out.send(StageId::persistence, pipeline::Part{group_, "refusals/" + std::to_string(settled), ""});
-  for (auto& [index, source] : sources_.all())
-    if (std::exchange(source.changed, false))
-      out.send(StageId::persistence,
-               pipeline::Part{group_, "source/" + std::to_string(index), SourceTable::save(source)});
+  for (auto& [index, source] : sources_.all()) {
+    if (!std::exchange(source.changed, false)) continue;
+    source.stored = true;
+    out.send(StageId::persistence,
+             pipeline::Part{group_, "source/" + std::to_string(index), SourceTable::save(source)});
+  }
   const pipeline::Barrier barrier{group_, name(id())};
   out.send(StageId::persistence, barrier);
   out.send(StageId::encoding, barrier);

@@ -39,6 +39,7 @@ class Ingestion : public Stage {
   struct Accepted {
     Record record;
     std::optional<Refusal> refusal;
+    std::uint64_t bytes = 0;  ///< as received: what the gateway counts against its credit
   };
   struct SourceShare { std::uint64_t up_to = 0, bytes = 0; };
   struct Group {
@@ -50,6 +51,7 @@ class Ingestion : public Stage {
   Index begin_epoch(const std::string& key, std::uint64_t epoch);
   void welcome(Index index, const gateway::Hello& hello);
   void on_data(Index index, gateway::Data& data);
+  std::uint64_t credit_of(const gateway::OutgoingRecord& record) const;
   void accept(Index index, std::uint64_t seq, gateway::OutgoingRecord& record);
   std::optional<Refusal> check(const Record& record) const;
   void on_flush(Index index, const gateway::Flush& flush);

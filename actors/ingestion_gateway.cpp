@@ -16,6 +16,10 @@ void Ingestion::on_gateway(const std::string& key, const std::string& route, Res
   const auto index = sources_.find(key);
   if (!index || sources_.at(*index).route != route)
     return refuse(route, RefuseReason::no_hello, "say hello first", false);
+  if (!SourceTable::is_active(sources_.at(*index), Clock::now())) {  // its place may be another's by now
+    sources_.at(*index).route.clear();
+    return refuse(route, RefuseReason::no_hello, "say hello again after so long a silence", false);
+  }
   sources_.at(*index).seen = Clock::now();
   if (auto* data = std::get_if<gateway::Data>(&*message)) return on_data(*index, *data);
   if (auto* flush = std::get_if<gateway::Flush>(&*message)) return on_flush(*index, *flush);
@@ -51,7 +55,7 @@ void Ingestion::on_hello(const std::string& key, const std::string& route, const
                   "record " + std::to_string(hello.last_acked) + " was acknowledged, but the store ends at " +
                       std::to_string(watermark) + ": it was lost or set back", true);
   }
-  const bool has_place = source && (source->bytes_open > 0 || !source->route.empty());
+  const bool has_place = source && SourceTable::is_active(*source, Clock::now());
   if (!has_place && sources_.active(Clock::now()) >= gateway_.sources_max)
     return refuse(route, RefuseReason::credit,
                   "all " + std::to_string(gateway_.sources_max) + " places for gateways are taken; try later", false);
@@ -96,23 +100,27 @@ void Ingestion::on_data(Index index, gateway::Data& data) {
     const std::uint64_t seq = data.first_seq + i;
     if (seq <= source.received) continue;  // a resend of what is here already
     const bool over_records = seq - source.watermark > gateway_.credit_records;
-    // A record that is refused for its length takes no room, so it needs no credit.
-    const std::size_t size = data.records[i].text.size() > gateway_.record_bytes_max ? 0 : data.records[i].text.size();
-    if (over_records || source.bytes_open + size > source_credit_bytes() + gateway_.record_bytes_max)
+    if (over_records || source.bytes_open + credit_of(data.records[i]) > source_credit_bytes() + gateway_.record_bytes_max)
       return refuse(source.route, RefuseReason::credit, "record " + std::to_string(seq) + " is beyond the credit",
                     false, seq);
     accept(index, seq, data.records[i]);
   }
 }
 
+/// Of a record that is too long, gateways count and send only so much as shows it.
+std::uint64_t Ingestion::credit_of(const gateway::OutgoingRecord& record) const {
+  return std::min<std::uint64_t>(record.text.size(), std::uint64_t{gateway_.record_bytes_max} + 1);
+}
+
 void Ingestion::accept(Index index, std::uint64_t seq, gateway::OutgoingRecord& record) {
   Source& source = sources_.at(index);
-  Accepted accepted{{{index, seq}, record.prompt_bytes, std::move(record.text)}, std::nullopt};
+  const std::uint64_t bytes = credit_of(record);
+  Accepted accepted{{{index, seq}, record.prompt_bytes, std::move(record.text)}, std::nullopt, bytes};
   source.received = seq;
   ++total_records_;
   accepted.refusal = check(accepted.record);
   if (accepted.refusal) std::string().swap(accepted.record.text);
-  source.bytes_open += accepted.record.text.size();
+  source.bytes_open += bytes;
   accepted_.push_back(std::move(accepted));
 }
 

@@ -29,8 +29,8 @@ Source& SourceTable::at(Index index) {
 
 SourceTable::Index SourceTable::open(const std::string& key, std::uint64_t epoch) {
   if (const auto old = find(key)) {
+    if (at(*old).stored) dropped_.push_back(*old);
     sources_.erase(*old);
-    dropped_.push_back(*old);
   }
   const Index index = next_++;
   Source& source = sources_[index];
@@ -49,6 +49,7 @@ Status SourceTable::restore(Index index, const std::string& value) {
   source.key = json["key"].get<std::string>();
   source.epoch = json["epoch"].get<std::uint64_t>();
   source.watermark = source.received = source.released = json["watermark"].get<std::uint64_t>();
+  source.stored = true;
   by_key_[source.key] = index;
   next_ = std::max(next_, index + 1);
   return Done{};
@@ -60,10 +61,12 @@ std::string SourceTable::save(const Source& source) {
 
 std::vector<SourceTable::Index> SourceTable::take_dropped() { return std::exchange(dropped_, {}); }
 
+bool SourceTable::is_active(const Source& source, Clock::time_point now) {
+  return source.bytes_open > 0 || (!source.route.empty() && now - source.seen < silent_after);
+}
+
 std::size_t SourceTable::active(Clock::time_point now) const {
-  return std::count_if(sources_.begin(), sources_.end(), [now](const auto& entry) {
-    return entry.second.bytes_open > 0 || (!entry.second.route.empty() && now - entry.second.seen < silent_after);
-  });
+  return std::count_if(sources_.begin(), sources_.end(), [now](const auto& entry) { return is_active(entry.second, now); });
 }
 
 void SourceTable::add_refusals(std::uint64_t group, const std::vector<RefusedRecord>& refused) {

@@ -29,6 +29,7 @@ struct Source {
   Clock::time_point seen{};
   std::map<std::uint64_t, Refusal> refused;  ///< what the gateway may not know yet
   bool changed = false;         ///< since the last barrier
+  bool stored = false;          ///< a barrier has carried it
 };
 
 class SourceTable {
@@ -38,7 +39,7 @@ class SourceTable {
   std::optional<Index> find(const std::string& key) const;
   Source& at(Index index);
   Source* find(Index index);
-  /// Opens an epoch; an earlier one of the same key is dropped (its stored value at the next barrier).
+  /// Opens an epoch; an earlier one of the same key is dropped (its value, if stored, at the next barrier).
   Index open(const std::string& key, std::uint64_t epoch);
   Status restore(Index index, const std::string& value);
   static std::string save(const Source& source);
@@ -46,7 +47,8 @@ class SourceTable {
   std::map<Index, Source>& all() { return sources_; }
   /// Indices dropped since the last call.
   std::vector<Index> take_dropped();
-  /// Sources that talked lately or have records open.
+  /// Did it talk lately, or has it records open?
+  static bool is_active(const Source& source, Clock::time_point now);
   std::size_t active(Clock::time_point now) const;
 
   /// Refusals of a committed group: kept until the gateway is known to have them, at most

@@ -138,6 +138,7 @@ TEST_CASE("records beyond the credit in records are refused") {
 TEST_CASE("each bad record is refused alone, with its reason") {
   auto config = small_config();
   config.commit.records_max = 50;
+  config.commit.bytes = 10000;
   IngestionFixture fixture(config);
   fixture.hello();
   gateway::Data data{1, 1, {}};
@@ -147,7 +148,7 @@ TEST_CASE("each bad record is refused alone, with its reason") {
       {{"", 0}, Refusal::empty},
       {{" \t\r\n", 0}, Refusal::empty},
       {{std::string(65, 'x'), 0}, Refusal::too_long},
-      {{std::string(5000, 'x'), 0}, Refusal::too_long},  // beyond any credit as well: it needs none
+      {{std::string(5000, 'x'), 0}, Refusal::too_long},  // beyond any credit as well: it counts as 65
       {{std::string(64, 'x'), 0}, std::nullopt},
       {{"\xff", 0}, Refusal::not_utf8},
       {{"cut \xc3", 0}, Refusal::not_utf8},
@@ -173,6 +174,20 @@ TEST_CASE("each bad record is refused alone, with its reason") {
     for (const auto& record : message.records) refused.emplace_back(record.origin.seq, record.reason);
   }
   CHECK(refused == bad);
+}
+
+TEST_CASE("refused records fill a group as their gateway counts them") {
+  auto config = small_config();
+  config.engine.deterministic = true;  // no clock would end the group
+  config.commit.records_max = 1000;
+  config.gateway.record_bytes_max = 1000;
+  IngestionFixture fixture(config);
+  fixture.hello();
+  fixture.say(gateway::Data{1, 1, {{"\xff" + std::string(60, 'x'), 0}, {std::string(60, ' '), 0}}});
+  fixture.work();
+  const auto barriers = fixture.out.to<pipeline::Barrier>(StageId::encoding);
+  REQUIRE(barriers.size() == 1);
+  CHECK(barriers[0].group == 1);
 }
 
 TEST_CASE("places for gateways are limited; one that has its place keeps it over an epoch") {

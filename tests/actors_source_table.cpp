@@ -23,8 +23,13 @@ TEST_CASE("a source is what was saved") {
 
 TEST_CASE("a new epoch has a new index, and the old one is dropped once") {
   SourceTable table;
-  const auto first = table.open("key", 1);
-  const auto second = table.open("key", 2);
+  const auto unseen = table.open("key", 1);
+  table.open("key", 2);
+  CHECK(table.find(unseen) == nullptr);
+  CHECK(table.take_dropped().empty());  // no barrier has carried it: there is nothing to delete
+  const auto first = *table.find("key");
+  table.at(first).stored = true;
+  const auto second = table.open("key", 3);
   CHECK(first != second);
   CHECK(table.find("key") == second);
   CHECK(table.find(first) == nullptr);
