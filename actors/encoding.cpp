@@ -9,8 +9,8 @@ Status Encoding::open() {
   auto made = make_();
   if (!made) return made.error();
   encoder_ = *std::move(made);
-  if (journal_path_.empty()) return Done{};
-  auto journal = FlightJournal::open(journal_path_);
+  if (journal_place_.path.empty()) return Done{};
+  auto journal = FlightJournal::open(journal_place_);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
   return Done{};

@@ -17,9 +17,8 @@ using MakeEncoder = std::function<Result<std::unique_ptr<Encoder>>()>;
 class Encoding : public Stage {
  public:
   /// identity: what the embeddings depend on.
-  /// journal: a path, or empty for none.
-  Encoding(MakeEncoder make, std::string identity, std::string journal = {})
-      : make_(std::move(make)), identity_(std::move(identity)), journal_path_(std::move(journal)) {}
+  Encoding(MakeEncoder make, std::string identity, JournalPlace journal = {})
+      : make_(std::move(make)), identity_(std::move(identity)), journal_place_(std::move(journal)) {}
   StageId id() const override { return StageId::encoding; }
   Status open() override;
   std::string identity() const override { return identity_; }
@@ -31,7 +30,8 @@ class Encoding : public Stage {
   Encoded encode(Record record);
 
   const MakeEncoder make_;
-  const std::string identity_, journal_path_;
+  const std::string identity_;
+  const JournalPlace journal_place_;
   std::unique_ptr<FlightJournal> journal_;
   std::unique_ptr<Encoder> encoder_;
   std::uint64_t group_ = 0;  ///< of the last barrier

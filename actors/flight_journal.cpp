@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -25,21 +26,44 @@ void on_fatal_signal(int signal) {
   raise(signal);
 }
 
-}  // namespace
-
-Result<std::unique_ptr<FlightJournal>> FlightJournal::open(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (file < 0)
-    return Error{Fault::io, "cannot open the journal '" + path + "' (engine.journal): " + std::strerror(errno)};
-  void* page = MAP_FAILED;
-  if (ftruncate(file, sizeof(Page)) == 0)
-    page = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  close(file);
-  if (page == MAP_FAILED) return Error{Fault::io, "cannot map the journal '" + path + "': " + std::strerror(errno)};
-  return std::unique_ptr<FlightJournal>(new FlightJournal(static_cast<Page*>(page)));
+// FNV-1a: the same in every build, unlike std::hash.
+std::uint64_t hash_of(const std::string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  for (const unsigned char byte : text) hash = (hash ^ byte) * 0x100000001b3;
+  return hash;
 }
 
-FlightJournal::FlightJournal(Page* page) : page_(page) {
+Result<void*> lock_and_map(int file, std::size_t size, const std::string& what) {
+  if (flock(file, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return Error{Fault::io, "cannot lock " + what + ": " + std::strerror(errno)};
+    return Error{Fault::unavailable, what + " is in use by another kpoold; give each its own"};
+  }
+  // Allocated, not only extended: a hole on a full tmpfs would be a SIGBUS at the first write.
+  if (const int error = posix_fallocate(file, 0, static_cast<off_t>(size)); error != 0)
+    return Error{error == ENOSPC ? Fault::no_space : Fault::io,
+                 "cannot make room for " + what + ": " + std::strerror(error)};
+  void* page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (page == MAP_FAILED) return Error{Fault::io, "cannot map " + what + ": " + std::strerror(errno)};
+  return page;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FlightJournal>> FlightJournal::open(const JournalPlace& place) {
+  const std::string what = "the journal '" + place.path + "' (engine.journal)";
+  const int file = ::open(place.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (file < 0) return Error{Fault::io, "cannot open " + what + ": " + std::strerror(errno)};
+  auto page = lock_and_map(file, sizeof(Page), what);
+  if (!page) {
+    close(file);
+    return page.error();
+  }
+  return std::unique_ptr<FlightJournal>(new FlightJournal(static_cast<Page*>(*page), file, hash_of(place.pool)));
+}
+
+FlightJournal::FlightJournal(Page* page, int file, std::uint64_t pool) : page_(page), file_(file) {
+  if (page_->pool != pool) *page_ = Page{};
+  page_->pool = pool;
   after_crash_ = page_->crashed != 0;
   if (after_crash_ && page_->seq != 0) blame({page_->source, page_->seq});
   page_->crashed = 0;
@@ -57,6 +81,7 @@ FlightJournal::~FlightJournal() {
     if (place.compare_exchange_strong(self, nullptr)) break;
   }
   munmap(page_, sizeof(Page));
+  close(file_);
 }
 
 void FlightJournal::blame(const Origin& origin) {

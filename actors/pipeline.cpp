@@ -1,6 +1,7 @@
 #include "actors/pipeline.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <future>
 
 #include <nlohmann/json.hpp>
@@ -79,9 +80,11 @@ Result<Seat> seat_serving(const Site& site) {
   return seat;
 }
 
-std::string journal(const Site& site, StageId id) {
+JournalPlace journal(const Site& site, StageId id, const std::string& identity) {
   const std::string& path = site.config.engine.journal;
-  return path.empty() ? path : path + "." + name(id);
+  if (path.empty()) return {};
+  std::error_code none;
+  return {path + "." + name(id), std::filesystem::absolute(site.config.store.path, none).string() + "\n" + identity};
 }
 
 std::string routing_identity(const Site& site) {
@@ -96,7 +99,8 @@ Result<Seat> seat(const Site& site, StageId id) {
     case StageId::ingestion: return seat_ingestion(site);
     case StageId::serving: return seat_serving(site);
     case StageId::encoding:
-      seat.stage = std::make_unique<Encoding>(site.parts.encoder, site.parts.encoder_identity, journal(site, id));
+      seat.stage = std::make_unique<Encoding>(site.parts.encoder, site.parts.encoder_identity,
+                                              journal(site, id, site.parts.encoder_identity));
       break;
     case StageId::routing:
       seat.stage = std::make_unique<Routing>(
@@ -104,7 +108,8 @@ Result<Seat> seat(const Site& site, StageId id) {
           RoutingStageOptions{site.config.routing.slots, site.config.engine.deterministic}, routing_identity(site));
       break;
     case StageId::training:
-      seat.stage = std::make_unique<Training>(site.parts.learner, site.parts.learner_identity, journal(site, id));
+      seat.stage = std::make_unique<Training>(site.parts.learner, site.parts.learner_identity,
+                                              journal(site, id, site.parts.learner_identity));
       break;
     case StageId::fragility:
       seat.stage = std::make_unique<FragilityStage>(site.config.eviction);

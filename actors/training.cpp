@@ -19,8 +19,8 @@ Status Training::open() {
   auto made = make_();
   if (!made) return made.error();
   learner_ = *std::move(made);
-  if (journal_path_.empty()) return Done{};
-  auto journal = FlightJournal::open(journal_path_);
+  if (journal_place_.path.empty()) return Done{};
+  auto journal = FlightJournal::open(journal_place_);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
   if (journal_->after_crash()) careful_groups_ = careful_groups_max;

@@ -16,9 +16,8 @@ using MakeLearner = std::function<Result<std::unique_ptr<Learner>>()>;
 
 class Training : public Stage {
  public:
-  /// journal: a path, or empty for none.
-  Training(MakeLearner make, std::string identity, std::string journal = {})
-      : make_(std::move(make)), identity_(std::move(identity)), journal_path_(std::move(journal)) {}
+  Training(MakeLearner make, std::string identity, JournalPlace journal = {})
+      : make_(std::move(make)), identity_(std::move(identity)), journal_place_(std::move(journal)) {}
   StageId id() const override { return StageId::training; }
   Status open() override;
   std::string identity() const override { return identity_; }
@@ -39,7 +38,8 @@ class Training : public Stage {
   void barrier(std::uint64_t group, Outbox& out);
 
   const MakeLearner make_;
-  const std::string identity_, journal_path_;
+  const std::string identity_;
+  const JournalPlace journal_place_;
   std::unique_ptr<FlightJournal> journal_;
   std::unique_ptr<Learner> learner_;
   std::deque<Item> queue_;  ///< what one frame held: none is read before it is empty

@@ -1,6 +1,8 @@
 // The journal of what is in hand: crashes of the process count against the record, kills do not.
 #include <catch2/catch.hpp>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,8 +18,8 @@ using namespace kpool::testing;
 
 namespace {
 
-std::unique_ptr<FlightJournal> opened(const std::string& path) {
-  auto journal = FlightJournal::open(path);
+std::unique_ptr<FlightJournal> opened(const std::string& path, const std::string& pool = "pool") {
+  auto journal = FlightJournal::open({path, pool});
   if (!journal) FAIL(journal.error().message);
   return *std::move(journal);
 }
@@ -27,7 +29,7 @@ void die_with(const std::string& path, const Origin& origin, int signal) {
   const pid_t child = fork();
   if (child == 0) {
     FlightJournal::watch_fatal_signals();
-    auto journal = FlightJournal::open(path);
+    auto journal = FlightJournal::open({path, "pool"});
     if (!journal) _exit(1);
     (*journal)->take(origin);
     raise(signal);
@@ -92,11 +94,62 @@ TEST_CASE("kill -9 is not the record's fault, nor is a crash after it was put do
 }
 
 TEST_CASE("a journal that cannot be opened is named") {
-  const auto journal = FlightJournal::open("/no/such/directory/journal");
+  const auto journal = FlightJournal::open({"/no/such/directory/journal", "pool"});
   REQUIRE_FALSE(journal);
   CHECK(journal.error().fault == Fault::io);
   CHECK(journal.error().message ==
         "cannot open the journal '/no/such/directory/journal' (engine.journal): No such file or directory");
+}
+
+TEST_CASE("a journal is emptied when it is of another pool, and kept when it is not") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("journal");
+  for (int crash = 1; crash <= 3; ++crash) die_with(path, {1, 9}, SIGSEGV);
+  CHECK(opened(path)->is_poison({1, 9}));
+  auto other = opened(path, "another pool");
+  CHECK_FALSE(other->is_poison({1, 9}));
+  CHECK_FALSE(other->after_crash());
+  other.reset();
+  CHECK_FALSE(opened(path)->is_poison({1, 9}));  // nor does it come back
+}
+
+TEST_CASE("a journal in use is left alone by a second daemon, whichever its pool") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("journal");
+  auto first = opened(path);
+  first->take({1, 9});
+  for (const char* pool : {"pool", "another pool"}) {
+    const auto second = FlightJournal::open({path, pool});
+    REQUIRE_FALSE(second);
+    CHECK(second.error().fault == Fault::unavailable);
+    CHECK(second.error().message ==
+          "the journal '" + path + "' (engine.journal) is in use by another kpoold; give each its own");
+  }
+  first->mark_crash();
+  first.reset();
+  CHECK(opened(path)->after_crash());  // what was in hand is still known
+}
+
+TEST_CASE("a full tmpfs is an error that names the path, not a SIGBUS") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("journal");
+  const pid_t child = fork();  // the mount is its alone
+  if (child == 0) {
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) _exit(77);
+    if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("none", directory.path().c_str(), "tmpfs", 0, "size=4096") != 0)
+      _exit(77);
+    std::ofstream(directory.file("full")) << std::string(4096, 'x') << std::flush;
+    const auto journal = FlightJournal::open({path, "pool"});
+    if (journal) _exit(1);
+    _exit(journal.error().fault == Fault::no_space && journal.error().message ==
+          "cannot make room for the journal '" + path + "' (engine.journal): No space left on device" ? 0 : 2);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) WARN("this user may mount no tmpfs: not tried");
+  else CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("the journal holds numbers alone") {
@@ -115,7 +168,7 @@ TEST_CASE("a record in a step that crashes is found and refused as poison, its n
     const auto life = [&] {
       Training training([]() -> Result<std::unique_ptr<Learner>> {
         return std::unique_ptr<Learner>(new ThrowingLearner);
-      }, "id", directory.file("journal"));
+      }, "id", {directory.file("journal"), "pool"});
       REQUIRE(training.open());
       REQUIRE(training.start(0, out));
       const auto all = [&](pipeline::Message message) {
