@@ -5,6 +5,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "core/lora.hpp"
+#include "messages/pipeline.hpp"
+
 namespace kpool {
 
 namespace {
@@ -18,7 +21,41 @@ std::int64_t layers_needed(const Config& config) {
   return layers;
 }
 
+constexpr std::size_t part_bytes_max = pipeline::frame_bytes_max - (1u << 20);  // the rest is for headers
+
+Error too_large(const char* key, std::uint32_t value, const char* what, std::size_t bytes, const std::string& where) {
+  return {Fault::bad_config, std::string(key) + " = " + std::to_string(value) + " makes " + what + " of " +
+                                 std::to_string(bytes) + " bytes, more than the " + std::to_string(part_bytes_max) +
+                                 " that one part of a commit may have; at most " +
+                                 std::to_string(part_bytes_max / (bytes / value)) + " will do with " + where};
+}
+
 }  // namespace
+
+std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank) {
+  const auto parameters = static_cast<std::size_t>(LoraLayout(shape, rank).size);
+  return 2 * sizeof(float) * parameters;  // weights and momentum
+}
+
+std::size_t mixture_bytes(const RoutingOptions& options, std::size_t width) {
+  const std::size_t triangle = width * (width + 1) / 2;
+  const bool tied = options.covariance == "tied";
+  const std::size_t vectors = width * (sizeof(double) + sizeof(float));  // of a slot: mean, whitened mean
+  const std::size_t scatter = sizeof(double) * (tied ? triangle : width);
+  constexpr std::size_t numbers = 128;  // of a slot: counts, gate, place in the eviction order
+  return options.slots * (vectors + scatter + numbers) + sizeof(double) * width + (tied ? sizeof(float) * triangle : 0);
+}
+
+Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_t embedding_width) {
+  const std::size_t slot = slot_bytes(shape, config.lora.rank);
+  if (has_stage(config, StageId::training) && slot > part_bytes_max)
+    return too_large("lora.rank", config.lora.rank, "a slot", slot, "this base model");
+  const std::size_t mixture = mixture_bytes(config.routing, embedding_width);
+  if (has_stage(config, StageId::routing) && mixture > part_bytes_max)
+    return too_large("routing.slots", config.routing.slots, "a mixture", mixture,
+                     "this encoder and routing.covariance = " + config.routing.covariance);
+  return Done{};
+}
 
 LearnerOptions learner_options(const Config& config) {
   LearnerOptions options;
@@ -56,6 +93,7 @@ Result<Parts> load_parts(const Config& config) {
   auto encoder = std::make_shared<Result<std::unique_ptr<Encoder>>>(make_encoder(encoder_options(config), *base));
   if (!*encoder) return encoder->error();
   parts.embedding_width = (**encoder)->width();
+  if (auto fits = check_part_sizes(config, (*base)->shape(), parts.embedding_width); !fits) return fits.error();
   parts.encoder = [encoder]() -> Result<std::unique_ptr<Encoder>> { return std::move(*encoder); };
   parts.learner = [options = learner_options(config), base = *base]() -> Result<std::unique_ptr<Learner>> {
     return make_learner(options, base);
