@@ -46,16 +46,17 @@ Result<GatewayState> GatewayStateFile::load() const {
   const auto json = nlohmann::json::parse(in, nullptr, false);
   const auto number = [&](const char* name) { return json.contains(name) && json[name].is_number_unsigned(); };
   if (!json.is_object() || !number("epoch") || !number("acked") || !number("refused") ||
-      !json.contains("fingerprint") || !json["fingerprint"].is_string()) {
+      !json.contains("fingerprint") || !json["fingerprint"].is_string() ||
+      (json.contains("finished") && !json["finished"].is_boolean())) {
     return Error{Fault::bad_input, path_ + ": the gateway's state is damaged; remove it and give --epoch with a number "
                                            "that was not used yet"};
   }
-  return GatewayState{json["epoch"], json["fingerprint"], json["acked"], json["refused"]};
+  return GatewayState{json["epoch"], json["fingerprint"], json["acked"], json["refused"], json.value("finished", true)};
 }
 
 Status GatewayStateFile::save(const GatewayState& state) const {
-  const nlohmann::json json = {
-      {"epoch", state.epoch}, {"fingerprint", state.fingerprint}, {"acked", state.acked}, {"refused", state.refused}};
+  const nlohmann::json json = {{"epoch", state.epoch}, {"fingerprint", state.fingerprint}, {"acked", state.acked},
+                               {"refused", state.refused}, {"finished", state.finished}};
   const std::string text = json.dump() + "\n", fresh = path_ + ".new";
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return failed(fresh, "the gateway's state cannot be written");
@@ -77,7 +78,7 @@ Status GatewayStateFile::save(const GatewayState& state) const {
 GatewayState next_run(const GatewayState& last, const std::string& fingerprint, std::uint64_t forced_epoch) {
   const std::uint64_t epoch = forced_epoch != 0 ? forced_epoch : last.epoch;
   if (epoch == last.epoch && last.epoch != 0 && !fingerprint.empty() && fingerprint == last.fingerprint) return last;
-  return {forced_epoch != 0 ? forced_epoch : last.epoch + 1, fingerprint, 0, 0};
+  return {forced_epoch != 0 ? forced_epoch : last.epoch + 1, fingerprint, 0, 0, false};
 }
 
 }  // namespace kpool

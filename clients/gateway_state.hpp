@@ -14,6 +14,7 @@ struct GatewayState {
   std::string fingerprint;   ///< of that epoch's input; empty: standard input
   std::uint64_t acked = 0;   ///< records of the epoch up to here are acknowledged or refused
   std::uint64_t refused = 0; ///< of those
+  bool finished = true;      ///< the input was read to its end and all of it is settled
 };
 
 class GatewayStateFile {

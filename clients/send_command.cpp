@@ -45,6 +45,9 @@ Result<SendSummary> send(const SendCommand& command, ProgressReport& report,
   auto last = file->load();
   if (!last) return last.error();
   const GatewayState start = next_run(*last, inputs->fingerprint, command.epoch);
+  if (start.epoch != last->epoch && !last->finished)
+    say("the former input was not finished (" + std::to_string(last->acked) +
+        " of its records are settled): if it is sent again after this one, all its records are learned again");
   // The epoch is durable before the daemon hears of it: it is never used for two inputs.
   if (auto saved = file->save(start); !saved) return saved.error();
 

@@ -102,6 +102,7 @@ GatewayState SendJob::state() const {
   GatewayState state = parts_.start;
   state.acked = parts_.client.acked_up_to();
   state.refused += parts_.client.progress().refused;
+  if (ended_ && !waiting_ && parts_.client.idle()) state.finished = true;
   return state;
 }
 

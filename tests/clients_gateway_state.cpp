@@ -20,6 +20,9 @@ TEST_CASE("the state survives, and is empty before the first run") {
   const auto state = file->load();
   REQUIRE(state);
   CHECK((state->epoch == 3 && state->fingerprint == "f" && state->acked == 200 && state->refused == 8));
+  CHECK(state->finished);
+  REQUIRE(file->save({3, "f", 200, 8, false}));
+  CHECK_FALSE(file->load()->finished);
 }
 
 TEST_CASE("a state is held by one process at a time") {
@@ -37,7 +40,8 @@ TEST_CASE("a damaged state is refused with a way out") {
   TemporaryDirectory directory;
   for (const char* text : {"", "{", "[]", "{\"epoch\":1}",
                            "{\"epoch\":-1,\"acked\":0,\"refused\":0,\"fingerprint\":\"\"}",
-                           "{\"epoch\":1,\"acked\":\"x\",\"refused\":0,\"fingerprint\":\"\"}"}) {
+                           "{\"epoch\":1,\"acked\":\"x\",\"refused\":0,\"fingerprint\":\"\"}",
+                           "{\"epoch\":1,\"acked\":0,\"refused\":0,\"fingerprint\":\"\",\"finished\":1}"}) {
     std::ofstream(directory.file("a.state")) << text;
     auto state = GatewayStateFile::open(directory.file("a.state"))->load();
     REQUIRE_FALSE(state);
@@ -57,6 +61,8 @@ TEST_CASE("the same input goes on in its epoch, another one begins the next") {
   CHECK(next_run(GatewayState{5, "", 10, 0}, "", 0).epoch == 6);  // standard input is never the same
   CHECK(next_run(last, "same", 9).acked == 0);
   CHECK(next_run(GatewayState{}, "same", 0).epoch == 1);
+  CHECK(next_run(last, "same", 0).finished);
+  CHECK_FALSE(other.finished);
 }
 
 TEST_CASE("a refusal finds its place, whether the record was read before or after it") {

@@ -132,6 +132,39 @@ TEST_CASE("an interrupted run says what is open and exits with 75") {
   CHECK(run.out.find("interrupted") != std::string::npos);
 }
 
+TEST_CASE("another input after one that was not finished is begun with a warning, and none else") {
+  const std::string warning = "the former input was not finished (";
+  Run run;
+  const auto first = run.write("a.jsonl", lines(1, 10)), second = run.write("b.jsonl", lines(1, 20));
+  run.daemon.loses_acks = true;
+  run.stop = 1;
+  CHECK(run.send({first}) == 75);
+  CHECK_FALSE(run.state().finished);
+  run.daemon.loses_acks = false;
+  run.stop = 0;
+  CHECK(run.send({second}) == 0);
+  CHECK(run.err.find(warning + "0 of its records are settled): if it is sent again after this one, all its records "
+                               "are learned again\n") != std::string::npos);
+  CHECK(run.state().finished);
+  CHECK(run.send({second}) == 0);  // once more: nothing new
+  CHECK(run.state().finished);
+  CHECK(run.send({first}) == 0);
+  CHECK(run.err.find(warning) == std::string::npos);
+}
+
+TEST_CASE("an input that was interrupted goes on without a warning") {
+  Run run;
+  const auto path = run.write("a.jsonl", lines(1, 10));
+  run.daemon.loses_acks = true;
+  run.stop = 1;
+  CHECK(run.send({path}) == 75);
+  run.daemon.loses_acks = false;
+  run.stop = 0;
+  CHECK(run.send({path}) == 0);
+  CHECK(run.err.find("not finished") == std::string::npos);
+  CHECK(run.state().finished);
+}
+
 TEST_CASE("errors before the first record are one sentence and their exit code") {
   Run run;
   CHECK(run.send({run.directory.file("none.jsonl")}) == 66);
