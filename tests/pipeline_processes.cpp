@@ -102,6 +102,7 @@ struct Processes {
     start(stage);
   }
   void stop() {
+    for (auto& [stage, process] : running) process.signal(SIGUSR2);  // wakes the main, and must not end its waiting
     for (auto& [stage, process] : running) process.signal(SIGTERM);
     for (auto& [stage, process] : running) {
       while (!process.ended()) usleep(1000);
