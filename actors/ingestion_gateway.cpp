@@ -100,7 +100,8 @@ void Ingestion::on_data(Index index, gateway::Data& data) {
     const std::uint64_t seq = data.first_seq + i;
     if (seq <= source.received) continue;  // a resend of what is here already
     const bool over_records = seq - source.watermark > gateway_.credit_records;
-    if (over_records || source.bytes_open + credit_of(data.records[i]) > source_credit_bytes() + gateway_.record_bytes_max)
+    const std::uint64_t bytes = source.bytes_open + credit_of(data.records[i]);
+    if (over_records || bytes > source_credit_bytes() + gateway_.record_bytes_max)
       return refuse(source.route, RefuseReason::credit, "record " + std::to_string(seq) + " is beyond the credit",
                     false, seq);
     accept(index, seq, data.records[i]);

@@ -66,7 +66,8 @@ bool SourceTable::is_active(const Source& source, Clock::time_point now) {
 }
 
 std::size_t SourceTable::active(Clock::time_point now) const {
-  return std::count_if(sources_.begin(), sources_.end(), [now](const auto& entry) { return is_active(entry.second, now); });
+  return std::count_if(sources_.begin(), sources_.end(),
+                       [now](const auto& entry) { return is_active(entry.second, now); });
 }
 
 void SourceTable::add_refusals(std::uint64_t group, const std::vector<RefusedRecord>& refused) {

@@ -120,7 +120,8 @@ Status StageLoop::receive(zmq::socket_t& socket, Clock::time_point until, bool r
     auto decoded = pipeline::decode(Frame::copy({message.data<std::byte>(), message.size()}));
     wipe(message);
     if (!decoded)  // what it said is lost
-      return Error{Fault::again, std::string(name()) + " got a damaged frame from another stage: " + decoded.error().message};
+      return Error{Fault::again,
+                   std::string(name()) + " got a damaged frame from another stage: " + decoded.error().message};
     if (auto done = dispatch(*std::move(decoded)); !done) return done;
   }
   return Done{};

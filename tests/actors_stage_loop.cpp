@@ -161,7 +161,8 @@ TEST_CASE("a frame that was lost or damaged between stages makes the pipeline st
   };
   const Barrier barrier{1, "encoding"};
   CHECK(after({{barrier, 1}, {barrier, 2}, {Mark{}, 2}, {barrier, 3}}));
-  for (const auto& lost : {after({{barrier, 1}, {barrier, 3}}), after({{barrier, 2}}), after({{barrier, 1}, {Mark{}, 2}})}) {
+  for (const auto& lost :
+       {after({{barrier, 1}, {barrier, 3}}), after({{barrier, 2}}), after({{barrier, 1}, {Mark{}, 2}})}) {
     REQUIRE_FALSE(lost);
     CHECK(lost.error().fault == Fault::again);
     CHECK(lost.error().message.find("encoding") != std::string::npos);
