@@ -20,6 +20,10 @@ void Ingestion::on_gateway(const std::string& key, const std::string& route, Res
     sources_.at(*index).route.clear();
     return refuse(route, RefuseReason::no_hello, "say hello again after so long a silence", false);
   }
+  if (sources_.at(*index).refused.size() > SourceTable::source_refusals_max) {
+    sources_.at(*index).route.clear();
+    return refuse(route, RefuseReason::no_hello, "say hello again, so that known refusals can be forgotten", false);
+  }
   sources_.at(*index).seen = Clock::now();
   if (auto* data = std::get_if<gateway::Data>(&*message)) return on_data(*index, *data);
   if (auto* flush = std::get_if<gateway::Flush>(&*message)) return on_flush(*index, *flush);

@@ -59,6 +59,8 @@ class SourceTable {
   std::vector<std::uint64_t> take_settled_groups();
 
   static constexpr std::size_t refusals_max = 65536;
+  /// Of one source; beyond it, the gateway must say hello again, which tells what it knows already.
+  static constexpr std::size_t source_refusals_max = 4096;
 
  private:
   struct RefusalGroup {

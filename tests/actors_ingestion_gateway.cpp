@@ -190,6 +190,30 @@ TEST_CASE("refused records fill a group as their gateway counts them") {
   CHECK(barriers[0].group == 1);
 }
 
+TEST_CASE("a gateway with very many refusals says hello again, and what it knows is forgotten") {
+  auto config = small_config();
+  const std::uint64_t many = SourceTable::source_refusals_max + 1;
+  config.commit.records_max = config.gateway.credit_records = many + 10;
+  IngestionFixture fixture(config);
+  fixture.hello();
+  fixture.data(1, std::vector<std::string>(many, ""));
+  fixture.data(many + 1, {"good"});
+  fixture.say(gateway::Flush{1, many + 1});
+  fixture.work();
+  std::vector<RefusedRecord> refused;
+  for (std::uint64_t seq = 1; seq <= many; ++seq) refused.push_back({{0, seq}, Refusal::empty});
+  fixture.durable(1, refused);
+  CHECK(fixture.last<gateway::Ack>().refused.size() == many);
+  fixture.data(many + 2, {"more"});
+  CHECK_FALSE(fixture.refusal(RefuseReason::no_hello).final);
+  fixture.hello(1, many + 1);
+  CHECK(fixture.last<gateway::Welcome>().refused.empty());
+  fixture.data(many + 2, {"more"});
+  fixture.say(gateway::Flush{1, many + 2});
+  fixture.work();
+  CHECK(fixture.released() == std::vector<std::uint64_t>{many + 1, many + 2});
+}
+
 TEST_CASE("places for gateways are limited; one that has its place keeps it over an epoch") {
   IngestionFixture fixture;
   fixture.hello(1, 0, "A", "a");
