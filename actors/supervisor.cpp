@@ -21,14 +21,26 @@ void on_failed(Self self, const std::string& name, int code, const std::string& 
   stop_all(self);
 }
 
+void check_end(Self self) {
+  if (!self->state.started || !self->state.children.empty()) return;
+  self->state.options.on_end(self->state.outcome.value_or(Outcome{}));
+  self->quit();
+}
+
 void on_down(Self self, const caf::down_msg& down) {
   self->state.children.erase(down.source);
   auto name = self->state.names.extract(down.source);
   if (!self->state.stopping)
     on_failed(self, name.empty() ? "?" : name.mapped(), exit_code(Fault::internal), "an actor ended unasked");
-  if (!self->state.children.empty()) return;
-  self->state.options.on_end(self->state.outcome.value_or(Outcome{}));
-  self->quit();
+  check_end(self);
+}
+
+/// A child may fail before its siblings are adopted: then they are stopped as they come.
+void on_adopt(Self self, const std::string& name, const caf::actor& child) {
+  self->state.children.emplace(child.address(), child);
+  self->state.names.emplace(child.address(), name);
+  self->monitor(child);
+  if (self->state.stopping) self->send(child, stop_atom::value);
 }
 
 void check_ready(Self self) {
@@ -68,15 +80,12 @@ caf::behavior supervisor(Self self, SupervisorOptions options) {
   self->state.options = std::move(options);
   self->set_down_handler([self](caf::down_msg& down) { on_down(self, down); });
   return {
-      [self](adopt_atom, const std::string& name, const caf::actor& child) {
-        self->state.children.emplace(child.address(), child);
-        self->state.names.emplace(child.address(), name);
-        self->monitor(child);
-      },
+      [self](adopt_atom, const std::string& name, const caf::actor& child) { on_adopt(self, name, child); },
       [self](start_atom) {
         self->state.started = true;
         check_ready(self);
         self->delayed_send(self, ping_every, tick_atom::value);
+        check_end(self);
       },
       [self](ready_atom, const std::string& name) {
         self->state.ready.insert(name);

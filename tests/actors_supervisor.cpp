@@ -165,3 +165,30 @@ TEST_CASE("the watchdog is fed only by an answer of every child to the last ping
   fixture.tick();
   CHECK(fixture.watchdogs() == 4);
 }
+
+TEST_CASE("a child that fails before its siblings are adopted takes them with it all the same") {
+  caf::actor_system_config config;
+  config.set("scheduler.policy", caf::atom("testing"));
+  caf::actor_system system(config);
+  auto& coordinator = dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  std::vector<Outcome> ended;
+  SupervisorOptions options;
+  options.notify = [](const char*) {};
+  options.on_end = [&](Outcome outcome) { ended.push_back(std::move(outcome)); };
+  auto boss = system.spawn(supervisor, std::move(options));
+  Child first, second;
+  first.actor = system.spawn(child, &first, "persistence", boss);
+  second.actor = system.spawn(child, &second, "training", boss);
+  caf::anon_send(boss, adopt_atom::value, std::string("persistence"), first.actor);
+  caf::anon_send(boss, failed_atom::value, std::string("persistence"), 69, std::string("the store is in use"));
+  coordinator.run();
+  CHECK(first.told == std::vector<std::string>{"stop"});
+  CHECK(ended.empty());  // there may be more children
+  caf::anon_send(boss, adopt_atom::value, std::string("training"), second.actor);
+  caf::anon_send(boss, start_atom::value);
+  coordinator.run();
+  CHECK(second.told == std::vector<std::string>{"stop"});
+  REQUIRE(ended.size() == 1);
+  CHECK(ended[0].exit_code == 69);
+  first.actor = second.actor = boss = nullptr;
+}
