@@ -1,0 +1,44 @@
+// Products of small tiles, the part of a GEMM that is the same everywhere: C (+)= A B, where B is a panel
+// of kPanel columns that was packed by simd::RowKernels::pack_rows or pack_columns. bfloat16 runs on oneDNN's
+// brgemm (AMX or AVX512-BF16) through libtorch, float32 on libtorch's BLAS. What lies around it (threads, packing, what
+// happens to C while it is in the cache) is the caller's, which is where a step's time is won.
+#pragma once
+
+#include <cstdint>
+
+#include "core/simd/kernels.hpp"
+
+namespace kpool {
+
+using simd::Bf16;
+using simd::kPanel;
+
+/// A worker thread's right to multiply tiles; lives as long as its share of a parallel loop.
+class TileScope {
+ public:
+  TileScope() = default;
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+  ~TileScope();  ///< gives the processor's tile registers back
+};
+
+/// Elements of a packed panel of this depth.
+template <class T>
+constexpr std::int64_t panel_size(std::int64_t depth);
+template <>
+constexpr std::int64_t panel_size<float>(std::int64_t depth) { return depth * kPanel; }
+template <>
+constexpr std::int64_t panel_size<Bf16>(std::int64_t depth) { return (depth + 1) / 2 * 2 * kPanel; }
+
+/// c (rows, kPanel) with stride c_stride = a (rows, depth) with stride a_stride, times the panel; or c += that.
+/// An odd depth reads one element beyond each row of a in bfloat16, which the panel multiplies by zero: it must exist
+/// and be finite.
+void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t a_stride, const Bf16* panel, float* c,
+              std::int64_t c_stride, bool add);
+void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
+              float* c, std::int64_t c_stride, bool add);
+
+/// Whether bfloat16 tiles run in hardware here; without, multiply(Bf16) is an error of the caller's.
+bool multiplies_bfloat16();
+
+}  // namespace kpool

@@ -1,0 +1,92 @@
+// The loops that libtorch has no operator for, or only one that sweeps memory many times, each compiled
+// for several instruction sets and chosen once by what the processor has. Pure functions on raw rows:
+// no tensor, no thread, no allocation; whoever calls them splits the rows over threads.
+// T is float or Bf16; sums are float32.
+#pragma once
+
+#include <cstdint>
+
+namespace kpool::simd {
+
+/// bfloat16 as it lies in memory: the upper half of a float32, rounded to nearest even.
+struct Bf16 {
+  std::uint16_t bits;
+};
+
+/// Columns of a packed panel (core/gemm.hpp).
+constexpr std::int64_t kPanel = 32;
+
+template <class T>
+struct RowKernels {
+  /// sum = hidden + delta; out = sum weight / rms(sum). delta may be null: then sum is not written and may
+  /// be null. All (width). Returns 1 / sqrt(mean(sum^2) + epsilon).
+  float (*norm)(const float* hidden, const T* delta, const float* weight, double epsilon, std::int64_t width,
+                float* sum, T* out);
+  /// The same out again, from the sum and the inverse that norm returned.
+  void (*normed)(const float* sum, float inverse, const float* weight, std::int64_t width, T* out);
+  /// Adds the gradient that came through norm to gradient. All (width).
+  void (*norm_backward)(const T* dout, const float* sum, float inverse, const float* weight, std::int64_t width,
+                        float* gradient);
+  /// RoPE by rotate-half of one head in place, times scale. x: (2 half); cos, sin: (half).
+  void (*rotate)(T* x, const float* cos, const float* sin, std::int64_t half, float scale);
+  /// Its transpose, from float32. dy: (2 half); dx: (2 half), overwritten.
+  void (*unrotate)(const float* dy, const float* cos, const float* sin, std::int64_t half, float scale, T* dx);
+  /// out = silu(gate) up. All (n).
+  void (*swiglu)(const T* gate, const T* up, std::int64_t n, T* out);
+  /// dgate and dup from dout; out as swiglu gave it, again. All (n).
+  void (*swiglu_backward)(const T* dout, const T* gate, const T* up, std::int64_t n, T* dgate, T* dup, T* out);
+  void (*from_float)(const float* in, std::int64_t n, T* out);
+  void (*to_float)(const T* in, std::int64_t n, float* out);
+  void (*add_to_float)(const T* in, std::int64_t n, float* sum);     ///< sum += in
+  void (*take_from_float)(const T* in, std::int64_t n, float* sum);  ///< sum -= in
+  float (*dot)(const T* a, const T* b, std::int64_t n);
+  /// out = factor exp(x - shift); returns the sum of out before rounding. x = -infinity gives 0.
+  float (*exponentials)(const float* x, std::int64_t n, float shift, float factor, T* out);
+  /// p = exp(x - shift); dx = p (dp - mean). The softmax's backward pass of one row. All (n).
+  void (*softmax_backward)(const float* x, const float* dp, std::int64_t n, float shift, float mean, T* p, T* dx);
+  /// Packs B (depth, count) for core/gemm.hpp, count <= kPanel, missing columns and depth zero:
+  /// pack_rows: B = in, (depth, count) with stride `stride`; pack_columns: B = in^T, in (count, depth).
+  /// panel: bfloat16 (depth / 2 rounded up, kPanel, 2), pairs along the depth; float32 (depth, kPanel).
+  void (*pack_rows)(const T* in, std::int64_t stride, std::int64_t depth, std::int64_t count, T* panel);
+  void (*pack_columns)(const T* in, std::int64_t stride, std::int64_t depth, std::int64_t count, T* panel);
+  /// out (columns, rows) = in (rows, columns) transposed.
+  void (*transpose)(const T* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, T* out,
+                    std::int64_t out_stride);
+};
+
+struct SignumFactors {
+  float beta, fresh;  ///< m = beta m + fresh g
+  float keep, eta;    ///< w = keep w - eta sign(m)
+  float dead;         ///< |m| below this counts as zero
+};
+
+struct Kernels {
+  const char* name;  ///< plain | avx2 | avx512
+  RowKernels<float> f32;
+  RowKernels<Bf16> bf16;
+  float (*maximum)(const float* x, std::int64_t n);
+  /// Momentum in float32 or bfloat16; the sign is taken before the momentum is rounded. All (n).
+  void (*signum)(float* weights, float* momentum, const float* gradient, std::int64_t n, const SignumFactors& factors);
+  void (*signum_bf16)(float* weights, Bf16* momentum, const float* gradient, std::int64_t n,
+                      const SignumFactors& factors);
+  /// False where a value is a NaN or an infinity.
+  bool (*finite)(const float* x, std::int64_t n);
+};
+
+/// The best that this processor runs.
+const Kernels& kernels();
+/// All that it runs, plainest first, for tests and measurements.
+struct KernelSets {
+  const Kernels* sets[3];
+  int count;
+};
+KernelSets kernel_sets();
+
+template <class T>
+const RowKernels<T>& rows();
+template <>
+inline const RowKernels<float>& rows<float>() { return kernels().f32; }
+template <>
+inline const RowKernels<Bf16>& rows<Bf16>() { return kernels().bf16; }
+
+}  // namespace kpool::simd
