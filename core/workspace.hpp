@@ -23,6 +23,8 @@ class Workspace {
   void reserve(std::size_t bytes);
   /// Uninitialised memory. Asserts that it fits: step_bytes (core/llama.hpp) is the bound.
   at::Tensor take(std::initializer_list<std::int64_t> sizes, at::ScalarType dtype);
+  /// Bytes of one such tensor here, for those who plan.
+  static std::size_t size_of(std::initializer_list<std::int64_t> sizes, at::ScalarType dtype);
   /// The most that was in use at once.
   std::size_t peak() const { return peak_; }
   std::size_t capacity() const { return capacity_; }
