@@ -92,12 +92,12 @@ Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments
   batch.tokens = static_cast<std::int64_t>(ids.size());
   batch.counted = static_cast<std::int64_t>(rows.size());
   ids.resize(static_cast<std::size_t>((batch.tokens + kPad - 1) / kPad * kPad), 0);
-  const auto starts = starts_of(segments, static_cast<std::int64_t>(ids.size()));
+  batch.starts = starts_of(segments, static_cast<std::int64_t>(ids.size()));
   batch.ids = to_tensor(ids);
   batch.rows = to_tensor(rows);
   batch.targets = to_tensor(targets);
-  batch.blocks = make_blocks(starts, weights.dtype);
-  fill_rope(weights.inverse_frequencies, starts, batch);
+  batch.blocks = make_blocks(batch.starts, weights.dtype);
+  fill_rope(weights.inverse_frequencies, batch.starts, batch);
   return batch;
 }
 

@@ -31,6 +31,7 @@ struct Batch {
   at::Tensor cos;   ///< (tokens, head_width / 2) float32
   at::Tensor sin;   ///< (tokens, head_width / 2) float32
   std::vector<AttentionBlock> blocks;
+  std::vector<std::int64_t> starts;  ///< (tokens, padded): the first row of each row's segment; padding is one segment
   at::Tensor rows;     ///< (counted) int64: rows whose next token is predicted
   at::Tensor targets;  ///< (counted) int64: that next token
   std::vector<std::int64_t> counted_per_segment;
