@@ -1,9 +1,7 @@
 #include "core/base.hpp"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 
-#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -11,9 +9,6 @@
 
 namespace kpool {
 namespace {
-
-/// Rows are expanded so many at a time, so that loading needs little more than the final size.
-constexpr std::int64_t kRowsPerChunk = 512;
 
 bool multiplies_bfloat16() {
 #if defined(__x86_64__)
@@ -37,10 +32,12 @@ class Loader {
     read_shape();
     read_rope();
     choose_precision();
+    choose_weights();
     if (error_) return error_;
     weights_.embedding = matrix("token_embd.weight", shape_.vocabulary, shape_.hidden);
     for (std::int64_t i = 0; i < shape_.layers && !error_; ++i) read_layer("blk." + std::to_string(i) + ".");
     if (!part_) read_head();
+    give_back();
     return error_;
   }
 
@@ -123,16 +120,27 @@ class Loader {
       error_ = Error{Fault::bad_config, "precision \"" + options_.precision + "\" is none of auto, float32, bfloat16."};
   }
 
+  void choose_weights() {
+    if (error_) return;
+    quantised_ = options_.weights == "quantised";
+    if (!quantised_ && options_.weights != "bf16")
+      error_ = Error{Fault::bad_config, "weights \"" + options_.weights + "\" are none of bf16, quantised."};
+  }
+
+  /// What was expanded is not read again: it need not stay resident twice.
+  void give_back() {
+    if (!quantised_) file_.release();
+  }
+
   void read_layer(const std::string& prefix) {
     const std::int64_t q = shape_.heads * shape_.head_width, kv = shape_.kv_heads * shape_.head_width;
     LayerWeights layer;
     layer.attention_norm = vector(prefix + "attn_norm.weight", shape_.hidden);
-    layer.qkv = fused({{prefix + "attn_q.weight", q}, {prefix + "attn_k.weight", kv}, {prefix + "attn_v.weight", kv}},
+    const std::int64_t paired = shape_.architecture == "llama" ? shape_.head_width : 0;
+    layer.qkv = fused({{prefix + "attn_q.weight", q, paired},
+                       {prefix + "attn_k.weight", kv, paired},
+                       {prefix + "attn_v.weight", kv}},
                       shape_.hidden);
-    if (!error_ && shape_.architecture == "llama") {
-      unpermute(layer.qkv.narrow(0, 0, q));
-      unpermute(layer.qkv.narrow(0, q, kv));
-    }
     if (shape_.architecture == "qwen2") read_bias(prefix, q, kv, layer);
     layer.output = matrix(prefix + "attn_output.weight", shape_.hidden, q);
     layer.ffn_norm = vector(prefix + "ffn_norm.weight", shape_.hidden);
@@ -140,6 +148,7 @@ class Loader {
                           shape_.hidden);
     layer.down = matrix(prefix + "ffn_down.weight", shape_.hidden, shape_.ffn);
     weights_.layers.push_back(std::move(layer));
+    give_back();
   }
 
   void read_bias(const std::string& prefix, std::int64_t q, std::int64_t kv, LayerWeights& layer) {
@@ -177,48 +186,36 @@ class Loader {
     return out;
   }
 
-  at::Tensor matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+  FrozenMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
     return fused({{name, rows}}, columns);
   }
 
+  struct Rows {
+    std::string name;
+    std::int64_t count;
+    std::int64_t paired_width = 0;
+  };
+
   /// Several matrices of equal width, one below the other.
-  at::Tensor fused(const std::vector<std::pair<std::string, std::int64_t>>& parts, std::int64_t columns) {
-    std::int64_t rows = 0;
-    for (const auto& [name, count] : parts) {
-      if (!find(name, {count, columns})) return {};
-      rows += count;
+  FrozenMatrix fused(const std::vector<Rows>& parts, std::int64_t columns) {
+    FrozenMatrix matrix{.columns = columns, .dtype = weights_.dtype};
+    for (const Rows& part : parts) {
+      const GgufTensor* tensor = find(part.name, {part.count, columns});
+      if (!tensor) return {};
+      matrix.parts.push_back({tensor, part.paired_width});
+      matrix.rows += part.count;
     }
-    at::Tensor out = at::empty({rows, columns}, weights_.dtype);
-    std::int64_t row = 0;
-    for (const auto& [name, count] : parts) {
-      expand(*file_.find(name), out.narrow(0, row, count));
-      row += count;
-    }
-    return out;
-  }
-
-  void expand(const GgufTensor& tensor, at::Tensor out) {
-    const std::int64_t rows = out.size(0), columns = out.size(1);
-    std::vector<float> chunk(static_cast<std::size_t>(std::min(rows, kRowsPerChunk) * columns));
-    for (std::int64_t first = 0; first < rows; first += kRowsPerChunk) {
-      const std::int64_t count = std::min(kRowsPerChunk, rows - first);
-      dequantise(tensor, first, count, chunk.data());
-      out.narrow(0, first, count).copy_(at::from_blob(chunk.data(), {count, columns}, at::kFloat));
-    }
-  }
-
-  /// GGUF interleaves the two halves of each head's rows (pairs side by side); RoPE by rotate-half,
-  /// and PEFT, want half after half.
-  void unpermute(at::Tensor rows) {
-    const std::int64_t width = shape_.head_width, columns = rows.size(1);
-    rows.copy_(rows.view({-1, width / 2, 2, columns}).transpose(1, 2).reshape({-1, columns}));
+    if (quantised_) return matrix;
+    matrix.dense = matrix.expanded();
+    matrix.parts.clear();
+    return matrix;
   }
 
   Base::Weights& weights_;
   BaseShape& shape_ = weights_.shape;
   const Gguf& file_;
   const BaseOptions& options_;
-  bool part_ = false;
+  bool part_ = false, quantised_ = false;
   std::optional<Error> error_;
 };
 

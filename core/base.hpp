@@ -21,6 +21,8 @@ struct BaseOptions {
   std::string path;
   std::string precision = "auto";  ///< auto (bfloat16 where the CPU multiplies it in hardware) | float32 | bfloat16
   std::int64_t layers = -1;        ///< load only the first so many (-1: all, and the head)
+  /// bf16: matrices are expanded to `precision` when they are loaded | quantised: they stay in the mapped file.
+  std::string weights = "bf16";
 };
 
 class Base {

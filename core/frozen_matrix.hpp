@@ -1,5 +1,5 @@
-// A matrix of the frozen base: dense in the compute precision, or left quantised in the mapped file and expanded a block
-// at a time where a product needs it. Immutable after loading; any thread may read it.
+// A matrix of the frozen base: dense in the compute precision, or left quantised in the mapped file and expanded a
+// block at a time where a product needs it. Immutable after loading; any thread may read it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,11 +30,14 @@ struct FrozenMatrix {
   /// What is expanded must begin and end at a multiple of this many columns (or at the last): the blocks of the file.
   std::int64_t column_step() const;
   /// Writes rows [row, row + row_count) of columns [column, column + column_count) to out, with the stride in elements.
-  /// out has the matrix's dtype. Any thread, no allocation.
+  /// out has the matrix's dtype. Only where quantised. Any thread, no allocation.
   void expand(std::int64_t row, std::int64_t row_count, std::int64_t column, std::int64_t column_count, void* out,
               std::int64_t stride) const;
-  /// The whole, dense: for comparisons and for devices that multiply nothing else.
+  /// The whole, dense: `dense` itself where it is defined. For comparisons, and for devices that multiply nothing else.
   at::Tensor expanded() const;
 };
+
+/// Rows of the matrix (an embedding) as float32. ids: (count) int64 on the CPU. Returns (count, columns).
+at::Tensor gather_rows(const FrozenMatrix& matrix, const at::Tensor& ids);
 
 }  // namespace kpool

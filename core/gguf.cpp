@@ -2,6 +2,7 @@
 
 #include <sodium.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -11,9 +12,19 @@
 namespace kpool {
 namespace {
 
-std::string sha256_hex(std::span<const std::byte> bytes) {
+/// Gives back what it has read, so that a model of many gigabytes is never resident as a whole.
+std::string sha256_hex(const MappedFile& file) {
+  constexpr std::size_t kPiece = 16u << 20;
+  const auto bytes = file.bytes();
+  crypto_hash_sha256_state state;
+  crypto_hash_sha256_init(&state);
+  for (std::size_t first = 0; first < bytes.size(); first += kPiece) {
+    const auto piece = bytes.subspan(first, std::min(kPiece, bytes.size() - first));
+    crypto_hash_sha256_update(&state, reinterpret_cast<const unsigned char*>(piece.data()), piece.size());
+    file.release(first, first + piece.size());
+  }
   unsigned char digest[crypto_hash_sha256_BYTES];
-  crypto_hash_sha256(digest, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+  crypto_hash_sha256_final(&state, digest);
   char hex[2 * sizeof digest + 1];
   return sodium_bin2hex(hex, sizeof hex, digest, sizeof digest);
 }
@@ -86,9 +97,11 @@ const GgufTensor* Gguf::find(std::string_view name) const {
 const std::vector<GgufTensor>& Gguf::tensors() const { return contents_->directory.tensors; }
 const std::string& Gguf::path() const { return contents_->path; }
 
+void Gguf::release() const { contents_->file->release(0, contents_->file->bytes().size()); }
+
 const std::string& Gguf::fingerprint() const {
   auto& contents = *contents_;
-  std::call_once(contents.fingerprint_once, [&] { contents.fingerprint = sha256_hex(contents.file->bytes()); });
+  std::call_once(contents.fingerprint_once, [&] { contents.fingerprint = sha256_hex(*contents.file); });
   return contents.fingerprint;
 }
 

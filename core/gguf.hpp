@@ -42,6 +42,8 @@ class Gguf {
   const std::string& path() const;
   /// SHA-256 of the whole file, hex: the identity of the base model.
   const std::string& fingerprint() const;
+  /// Gives the mapped pages back: what was read no longer counts as resident, and is mapped again when it is read.
+  void release() const;
 
  private:
   Gguf();
@@ -51,5 +53,7 @@ class Gguf {
 
 /// Expands rows [first, first + count) of a tensor to float32. out: (count, columns).
 void dequantise(const GgufTensor& tensor, std::int64_t first, std::int64_t count, float* out);
+/// Expands columns [column, column + count) of one row, which begin and end between blocks. out: (count).
+void dequantise_part(const GgufTensor& tensor, std::int64_t row, std::int64_t column, std::int64_t count, float* out);
 
 }  // namespace kpool

@@ -16,7 +16,7 @@ namespace {
 
 /// A frozen linear and the adapter's part of it, if any.
 struct Linear {
-  const at::Tensor& weight;  ///< (out, in) dtype
+  const at::Tensor weight;   ///< (out, in) dtype
   const at::Tensor& bias;    ///< (out) dtype or undefined
   const LoraMatrices* lora;
   double scale;
@@ -25,10 +25,10 @@ struct Linear {
 /// The linears of one layer.
 struct Linears {
   Linears(const LayerWeights& layer, std::size_t index, const Adapter* adapter)
-      : qkv{layer.qkv, layer.qkv_bias, lora(adapter, index, 0), scale(adapter)},
-        output{layer.output, none, lora(adapter, index, 1), scale(adapter)},
-        gate_up{layer.gate_up, none, lora(adapter, index, 2), scale(adapter)},
-        down{layer.down, none, lora(adapter, index, 3), scale(adapter)} {}
+      : qkv{layer.qkv.expanded(), layer.qkv_bias, lora(adapter, index, 0), scale(adapter)},
+        output{layer.output.expanded(), none, lora(adapter, index, 1), scale(adapter)},
+        gate_up{layer.gate_up.expanded(), none, lora(adapter, index, 2), scale(adapter)},
+        down{layer.down.expanded(), none, lora(adapter, index, 3), scale(adapter)} {}
   static const LoraMatrices* lora(const Adapter* adapter, std::size_t layer, std::size_t i) {
     return adapter ? &adapter->groups[4 * layer + i] : nullptr;
   }
@@ -93,7 +93,7 @@ struct Stream {
 Stream run_layers(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter,
                   Tape* tape) {
   KPOOL_ASSERT(layers <= static_cast<std::int64_t>(weights.layers.size()));
-  Stream stream{weights.embedding.index_select(0, batch.ids).to(at::kFloat), {}};
+  Stream stream{gather_rows(weights.embedding, batch.ids), {}};
   for (std::int64_t i = 0; i < layers; ++i) {
     const LayerWeights& layer = weights.layers[i];
     const Linears linears(layer, i, adapter);
@@ -150,12 +150,13 @@ at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::
 
 at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapter* adapter) {
   const at::Tensor hidden = run_layers(weights, batch, all_layers(weights), adapter, nullptr).sum();
-  return at::mm(final_norm(weights, hidden).out, weights.head.t());
+  return at::mm(final_norm(weights, hidden).out, weights.head.expanded().t());
 }
 
 at::Tensor nats(const Base::Weights& weights, const Batch& batch, const Adapter* adapter) {
   const at::Tensor hidden = run_layers(weights, batch, all_layers(weights), adapter, nullptr).sum();
-  return token_nats(final_norm(weights, hidden.index_select(0, batch.rows)).out, weights.head, batch.targets, nullptr);
+  return token_nats(final_norm(weights, hidden.index_select(0, batch.rows)).out, weights.head.expanded(), batch.targets,
+                    nullptr);
 }
 
 at::Tensor nats_and_gradient(const Base::Weights& weights, const Batch& batch, const Adapter& adapter,
@@ -166,7 +167,7 @@ at::Tensor nats_and_gradient(const Base::Weights& weights, const Batch& batch, c
   at::Tensor hidden = run_layers(weights, batch, all_layers(weights), &adapter, &tape).sum();
   const Normed last = final_norm(weights, hidden.index_select(0, batch.rows));
   at::Tensor dlast;
-  const at::Tensor result = token_nats(last.out, weights.head, batch.targets, &dlast);
+  const at::Tensor result = token_nats(last.out, weights.head.expanded(), batch.targets, &dlast);
   at::Tensor dcounted = at::zeros_like(dlast);
   rms_norm_backward(dlast, last, weights.final_norm, dcounted);
   at::Tensor dhidden = at::zeros_like(hidden);

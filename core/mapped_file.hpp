@@ -19,6 +19,9 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile();
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Gives the pages of [begin, end) back to the page cache: they no longer count as this process's memory, and are
+  /// mapped again when they are read.
+  void release(std::size_t begin, std::size_t end) const;
 
  private:
   explicit MappedFile(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -122,6 +122,16 @@ Expand expansion_of(GgmlType type) {
   return nullptr;
 }
 
+void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, float* out) {
+  const BlockLayout layout = *block_layout(static_cast<std::uint32_t>(type));
+  if (type == GgmlType::f32) {
+    if (blocks > 0) std::memcpy(out, in, static_cast<std::size_t>(blocks * layout.bytes));
+    return;
+  }
+  const Expand expand = expansion_of(type);
+  for (std::int64_t i = 0; i < blocks; ++i) expand(in + i * layout.bytes, out + i * layout.elements);
+}
+
 }  // namespace
 
 std::optional<BlockLayout> block_layout(std::uint32_t type) {
@@ -145,13 +155,16 @@ void dequantise(const GgufTensor& tensor, std::int64_t first, std::int64_t count
   const std::int64_t row_bytes = columns / layout->elements * layout->bytes;
   KPOOL_ASSERT((first + count) * row_bytes <= static_cast<std::int64_t>(tensor.data.size()));
   const std::byte* in = tensor.data.data() + first * row_bytes;
-  if (tensor.type == GgmlType::f32) {
-    if (count > 0) std::memcpy(out, in, static_cast<std::size_t>(count * row_bytes));
-    return;
-  }
-  const Expand expand = expansion_of(tensor.type);
-  const std::int64_t blocks = count * columns / layout->elements;
-  for (std::int64_t i = 0; i < blocks; ++i) expand(in + i * layout->bytes, out + i * layout->elements);
+  expand_blocks(tensor.type, in, count * columns / layout->elements, out);
+}
+
+void dequantise_part(const GgufTensor& tensor, std::int64_t row, std::int64_t column, std::int64_t count, float* out) {
+  const auto layout = block_layout(static_cast<std::uint32_t>(tensor.type));
+  KPOOL_ASSERT(layout && tensor.shape.size() == 2 && row >= 0 && row < tensor.shape[0]);
+  KPOOL_ASSERT(column >= 0 && count >= 0 && column + count <= tensor.shape[1]);
+  KPOOL_ASSERT(column % layout->elements == 0 && count % layout->elements == 0);
+  const std::int64_t first = (row * tensor.shape[1] + column) / layout->elements;
+  expand_blocks(tensor.type, tensor.data.data() + first * layout->bytes, count / layout->elements, out);
 }
 
 }  // namespace kpool

@@ -1,5 +1,6 @@
 #include "tests/tiny_model.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -42,6 +43,32 @@ class Weights {
   std::mt19937_64 engine_;
 };
 
+/// Blocks of 32 with one power of two as their scale, so that its half precision is exact.
+std::string quantised(GgmlType type, const std::vector<float>& values, double spread) {
+  const double levels = type == GgmlType::q4_0 ? 7 : 127;
+  const int exponent = static_cast<int>(std::ceil(std::log2(spread / levels)));
+  const auto scale = static_cast<std::uint16_t>((15 + exponent) << 10);
+  std::string out;
+  for (std::size_t first = 0; first < values.size(); first += 32) {
+    auto level = [&](std::size_t i) {
+      return static_cast<int>(std::lround(std::clamp(values[first + i] * std::exp2(-exponent), -levels, levels)));
+    };
+    out.append(reinterpret_cast<const char*>(&scale), sizeof scale);
+    for (std::size_t i = 0; i < 32 && type == GgmlType::q8_0; ++i) out += static_cast<char>(level(i));
+    for (std::size_t i = 0; i < 16 && type == GgmlType::q4_0; ++i)
+      out += static_cast<char>((level(i) + 8) | (level(i + 16) + 8) << 4);
+  }
+  return out;
+}
+
+/// A matrix of the model's type, uniform in +-spread.
+void add_matrix(GgufWriter& file, const TinyModel& model, Weights& weights, const std::string& name, std::int64_t rows,
+                std::int64_t columns, double spread) {
+  const auto values = weights.draw(rows * columns, 0, spread);
+  if (model.type == GgmlType::f32) file.tensor(name, {rows, columns}, values);
+  else file.raw_tensor(name, model.type, {rows, columns}, quantised(model.type, values, spread));
+}
+
 void add_tokenizer(GgufWriter& file, std::vector<std::string>& tokens) {
   tokens = byte_names();
   std::vector<std::string> merges;
@@ -60,8 +87,7 @@ void add_tokenizer(GgufWriter& file, std::vector<std::string>& tokens) {
 void add_layer(GgufWriter& file, const TinyModel& model, Weights& weights, const std::string& prefix) {
   const std::int64_t width = model.hidden / model.heads, kv = model.kv_heads * width;
   auto matrix = [&](const std::string& name, std::int64_t rows, std::int64_t columns) {
-    const double spread = 1.5 / std::sqrt(static_cast<double>(columns));
-    file.tensor(prefix + name, {rows, columns}, weights.draw(rows * columns, 0, spread));
+    add_matrix(file, model, weights, prefix + name, rows, columns, 1.5 / std::sqrt(static_cast<double>(columns)));
   };
   auto vector = [&](const std::string& name, std::int64_t length, double middle) {
     file.tensor(prefix + name, {length}, weights.draw(length, middle, 0.3));
@@ -100,11 +126,10 @@ void write_tiny_model(const TinyModel& model, const std::string& path) {
   add_tokenizer(file, tokens);
   const auto vocabulary = static_cast<std::int64_t>(tokens.size());
   Weights weights(model.seed);
-  file.tensor("token_embd.weight", {vocabulary, model.hidden}, weights.draw(vocabulary * model.hidden, 0, 0.6));
+  add_matrix(file, model, weights, "token_embd.weight", vocabulary, model.hidden, 0.6);
   for (std::int64_t i = 0; i < model.layers; ++i) add_layer(file, model, weights, "blk." + std::to_string(i) + ".");
   file.tensor("output_norm.weight", {model.hidden}, weights.draw(model.hidden, 1, 0.3));
-  if (!model.tied)
-    file.tensor("output.weight", {vocabulary, model.hidden}, weights.draw(vocabulary * model.hidden, 0, 0.6));
+  if (!model.tied) add_matrix(file, model, weights, "output.weight", vocabulary, model.hidden, 0.6);
   file.write(path);
 }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/gguf.hpp"
+
 namespace kpool::testing {
 
 struct TinyModel {
@@ -12,6 +14,7 @@ struct TinyModel {
   std::int64_t layers = 2, hidden = 32, heads = 4, kv_heads = 2, ffn = 64, context = 512;
   bool tied = true;
   std::uint64_t seed = 1;
+  GgmlType type = GgmlType::f32;  ///< of the matrices: f32, q4_0 or q8_0 (then hidden and ffn are multiples of 32)
 };
 
 /// The vocabulary is the 256 bytes and a few merges of English.

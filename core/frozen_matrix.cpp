@@ -1,0 +1,99 @@
+#include "core/frozen_matrix.hpp"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "core/quantisation.hpp"
+#include "core/result.hpp"
+
+namespace kpool {
+namespace {
+
+BlockLayout layout_of(const GgufTensor& tensor) { return *block_layout(static_cast<std::uint32_t>(tensor.type)); }
+
+/// The row of the file that holds this row of the part.
+std::int64_t file_row(const FrozenPart& part, std::int64_t row) {
+  if (part.paired_width == 0) return row;
+  const std::int64_t half = part.paired_width / 2, in_head = row % part.paired_width;
+  return row - in_head + in_head % half * 2 + in_head / half;
+}
+
+std::uint16_t rounded(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (value != value) return static_cast<std::uint16_t>(bits >> 16 | 0x40);  // a NaN stays one
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void expand_row(const FrozenPart& part, std::int64_t row, std::int64_t column, std::int64_t count, float* out) {
+  dequantise_part(*part.tensor, file_row(part, row), column, count, out);
+}
+
+void expand_row(const FrozenPart& part, std::int64_t row, std::int64_t column, std::int64_t count,
+                std::uint16_t* out) {
+  constexpr std::int64_t kChunk = 1024;
+  float values[kChunk];
+  for (std::int64_t first = 0; first < count; first += kChunk) {
+    const std::int64_t length = std::min(kChunk, count - first);
+    expand_row(part, row, column + first, length, values);
+    std::transform(values, values + length, out + first, rounded);
+  }
+}
+
+template <class T>
+void expand_rows(const FrozenMatrix& matrix, std::int64_t row, std::int64_t row_count, std::int64_t column,
+                 std::int64_t column_count, T* out, std::int64_t stride) {
+  std::int64_t above = 0;  // rows of the parts before this one
+  for (const FrozenPart& part : matrix.parts) {
+    const std::int64_t below = above + part.tensor->shape[0];
+    for (std::int64_t i = std::max(row, above); i < std::min(row + row_count, below); ++i)
+      expand_row(part, i - above, column, column_count, out + (i - row) * stride);
+    above = below;
+  }
+}
+
+}  // namespace
+
+std::int64_t FrozenMatrix::column_step() const {
+  std::int64_t step = 1;
+  for (const FrozenPart& part : parts) step = std::max(step, layout_of(*part.tensor).elements);
+  return step;
+}
+
+void FrozenMatrix::expand(std::int64_t row, std::int64_t row_count, std::int64_t column, std::int64_t column_count,
+                          void* out, std::int64_t stride) const {
+  const std::int64_t end = column + column_count, step = column_step();
+  KPOOL_ASSERT(!parts.empty() && row >= 0 && row_count >= 0 && row + row_count <= rows);
+  KPOOL_ASSERT(column >= 0 && column_count >= 0 && end <= columns && column % step == 0);
+  KPOOL_ASSERT((end == columns || end % step == 0) && stride >= column_count);
+  if (dtype == at::kFloat) expand_rows(*this, row, row_count, column, column_count, static_cast<float*>(out), stride);
+  else expand_rows(*this, row, row_count, column, column_count, static_cast<std::uint16_t*>(out), stride);
+}
+
+at::Tensor FrozenMatrix::expanded() const {
+  if (dense.defined() || !defined()) return dense;
+  at::Tensor out = at::empty({rows, columns}, dtype);
+  auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
+  const auto row_bytes = static_cast<std::int64_t>(columns * out.element_size());
+  at::parallel_for(0, rows, 64, [&](std::int64_t first, std::int64_t end) {
+    expand(first, end - first, 0, columns, data + first * row_bytes, columns);
+  });
+  return out;
+}
+
+at::Tensor gather_rows(const FrozenMatrix& matrix, const at::Tensor& ids) {
+  if (matrix.dense.defined()) return matrix.dense.index_select(0, ids).to(at::kFloat);
+  const std::int64_t count = ids.size(0);
+  at::Tensor out = at::empty({count, matrix.columns}, matrix.dtype);
+  auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
+  const auto row_bytes = static_cast<std::int64_t>(matrix.columns * out.element_size());
+  const auto* id = ids.const_data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < count; ++i)
+    matrix.expand(id[i], 1, 0, matrix.columns, data + i * row_bytes, matrix.columns);
+  return out.to(at::kFloat);
+}
+
+}  // namespace kpool
