@@ -1,0 +1,33 @@
+#include "core/simd/kernels.hpp"
+
+#include "core/simd/sets.hpp"
+
+namespace kpool::simd {
+namespace {
+
+KernelSets find_sets() {
+  KernelSets found{{&plain_kernels}, 1};
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return found;
+  found.sets[found.count++] = &avx2_kernels;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16")) {
+    found.sets[found.count++] = &avx512_kernels;
+  }
+#endif
+  return found;
+}
+
+}  // namespace
+
+KernelSets kernel_sets() {
+  static const KernelSets sets = find_sets();
+  return sets;
+}
+
+const Kernels& kernels() {
+  static const Kernels& best = *kernel_sets().sets[kernel_sets().count - 1];
+  return best;
+}
+
+}  // namespace kpool::simd

@@ -1,0 +1,157 @@
+// The row kernels of a set, with T = float or Bf16; RowKernels in kernels.hpp says what each computes.
+// Included after one of the vector_*.hpp, and compiled once for each set.
+#pragma once
+
+#include "core/simd/loops.hpp"
+
+namespace kpool::simd {
+namespace {
+
+template <class T>
+void normed(const float* sum, float inverse, const float* weight, std::int64_t width, T* out) {
+  each(width, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    store(out + i, load(sum + i, lanes) * inverse * load(weight + i, lanes), lanes);
+  });
+}
+
+template <class T>
+float norm(const float* hidden, const T* delta, const float* weight, double epsilon, std::int64_t width, float* sum,
+           T* out) {
+  Accumulators squares;
+  if (delta) {
+    squares = reduce(width, V{}, [&](std::int64_t i, auto lanes, V& s) __attribute__((always_inline)) {
+      const V x = load(hidden + i, lanes) + load(delta + i, lanes);
+      store(sum + i, x, lanes);
+      s += x * x;
+    });
+  } else {
+    squares = reduce(width, V{}, [&](std::int64_t i, auto lanes, V& s) __attribute__((always_inline)) {
+      const V x = load(hidden + i, lanes);
+      s += x * x;
+    });
+  }
+  const auto inverse = float(1 / __builtin_sqrt(double(total(squares)) / double(width) + epsilon));
+  normed(delta ? sum : hidden, inverse, weight, width, out);
+  return inverse;
+}
+
+/// With g = dout weight: gradient += inverse g - sum inverse^3 mean(g sum).
+template <class T>
+void norm_backward(const T* dout, const float* sum, float inverse, const float* weight, std::int64_t width,
+                   float* gradient) {
+  const float along = total(reduce(width, V{}, [&](std::int64_t i, auto lanes, V& s) __attribute__((always_inline)) {
+    s += load(dout + i, lanes) * load(weight + i, lanes) * load(sum + i, lanes);
+  }));
+  const float back = inverse * inverse * inverse * along / float(width);
+  each(width, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V straight = load(dout + i, lanes) * load(weight + i, lanes) * inverse;
+    store(gradient + i, load(gradient + i, lanes) + straight - load(sum + i, lanes) * back, lanes);
+  });
+}
+
+template <class T>
+void rotate(T* x, const float* cos, const float* sin, std::int64_t half, float scale) {
+  each(half, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V a = load(x + i, lanes), b = load(x + half + i, lanes), c = load(cos + i, lanes), s = load(sin + i, lanes);
+    store(x + i, (a * c - b * s) * scale, lanes);
+    store(x + half + i, (b * c + a * s) * scale, lanes);
+  });
+}
+
+template <class T>
+void unrotate(const float* dy, const float* cos, const float* sin, std::int64_t half, float scale, T* dx) {
+  each(half, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V a = load(dy + i, lanes), b = load(dy + half + i, lanes), c = load(cos + i, lanes), s = load(sin + i, lanes);
+    store(dx + i, (a * c + b * s) * scale, lanes);
+    store(dx + half + i, (b * c - a * s) * scale, lanes);
+  });
+}
+
+template <class T>
+void swiglu(const T* gate, const T* up, std::int64_t n, T* out) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V g = load(gate + i, lanes);
+    store(out + i, g * sigmoid(g) * load(up + i, lanes), lanes);
+  });
+}
+
+template <class T>
+void swiglu_backward(const T* dout, const T* gate, const T* up, std::int64_t n, T* dgate, T* dup, T* out) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V d = load(dout + i, lanes), g = load(gate + i, lanes), u = load(up + i, lanes);
+    const V s = sigmoid(g), silu = g * s;
+    store(dgate + i, d * u * (s + silu * (1.0f - s)), lanes);
+    store(dup + i, d * silu, lanes);
+    store(out + i, silu * u, lanes);
+  });
+}
+
+template <class T>
+void from_float(const float* in, std::int64_t n, T* out) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    store(out + i, load(in + i, lanes), lanes);
+  });
+}
+
+template <class T>
+void to_float(const T* in, std::int64_t n, float* out) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    store(out + i, load(in + i, lanes), lanes);
+  });
+}
+
+template <class T>
+void add_to_float(const T* in, std::int64_t n, float* sum) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    store(sum + i, load(sum + i, lanes) + load(in + i, lanes), lanes);
+  });
+}
+
+template <class T>
+void take_from_float(const T* in, std::int64_t n, float* sum) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    store(sum + i, load(sum + i, lanes) - load(in + i, lanes), lanes);
+  });
+}
+
+inline float dot(const float* a, const float* b, std::int64_t n) {
+  return total(reduce(n, V{}, [&](std::int64_t i, auto lanes, V& s) __attribute__((always_inline)) {
+    s += load(a + i, lanes) * load(b + i, lanes);
+  }));
+}
+
+inline float dot(const Bf16* a, const Bf16* b, std::int64_t n) {
+  V even{}, odd{};
+  std::int64_t i = 0;
+  for (; i + 4 * kWidth <= n; i += 4 * kWidth) {
+    even = dot_pairs(a + i, b + i, even);
+    odd = dot_pairs(a + i + 2 * kWidth, b + i + 2 * kWidth, odd);
+  }
+  each(n - i, [&](std::int64_t k, auto lanes) __attribute__((always_inline)) {
+    even += load(a + i + k, lanes) * load(b + i + k, lanes);
+  });
+  return total(even + odd);
+}
+
+template <class T>
+float exponentials(const float* x, std::int64_t n, float shift, float factor, T* out) {
+  V sum{};
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V p = exponential(load(x + i, lanes) - shift) * factor;
+    store(out + i, p, lanes);
+    sum += inside(p, lanes);
+  });
+  return total(sum);
+}
+
+template <class T>
+void softmax_backward(const float* x, const float* dp, std::int64_t n, float shift, float mean, T* p, T* dx) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    const V probability = exponential(load(x + i, lanes) - shift);
+    store(p + i, probability, lanes);
+    store(dx + i, probability * (load(dp + i, lanes) - mean), lanes);
+  });
+}
+
+}  // namespace
+}  // namespace kpool::simd
