@@ -48,7 +48,7 @@ KPOOL_INLINE V exponential(V x) {
   p = p * r + 0.499999934f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return zero_below(x, smallest, (V)((I)p + ((I)shifted << 23)));
+  return zero_below(x, smallest, (V)((U)p + ((U)shifted << 23)));
 }
 
 KPOOL_INLINE V sigmoid(V x) { return reciprocal(1.0f + exponential(-x)); }

@@ -80,7 +80,9 @@ KPOOL_INLINE void transpose_all(const char* in, std::int64_t in_stride, std::int
     char* to = out + r * bytes;
     std::int64_t c = 0;
     if (here == height) {
-      for (; c + width <= columns; c += width) Element::block(from + c * bytes, in_stride, to + c * out_stride, out_stride);
+      for (; c + width <= columns; c += width) {
+        Element::block(from + c * bytes, in_stride, to + c * out_stride, out_stride);
+      }
     }
     for (; c < columns; c += width) {
       const std::int64_t left = columns - c < width ? columns - c : width;

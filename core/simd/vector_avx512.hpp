@@ -15,6 +15,7 @@ namespace {
 constexpr std::int64_t kWidth = 16;
 typedef __m512 V;
 typedef std::int32_t I __attribute__((vector_size(64)));
+typedef std::uint32_t U __attribute__((vector_size(64)));
 
 struct Full {};
 struct Part {
