@@ -82,7 +82,7 @@ Result<Parts> load_parts(const Config& config) {
                           has_stage(config, StageId::routing);
   parts.store = [kind = config.store.kind, path = config.store.path] { return open_store(kind, path); };
   if (!needs_base) return parts;
-  auto base = Base::load({config.base.path, config.base.precision, layers_needed(config)});
+  auto base = Base::load({config.base.path, config.base.precision, layers_needed(config), config.base.weights});
   if (!base) return base.error();
   spdlog::info("base model {}: {} layers, hidden {}, SHA-256 {}", config.base.path, (*base)->shape().layers,
                (*base)->shape().hidden, (*base)->fingerprint());

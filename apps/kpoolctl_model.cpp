@@ -74,7 +74,7 @@ std::string plain(const ordered_json& info) {
 }  // namespace
 
 Status model_info(const ModelOptions& options, bool json, const Console& console) {
-  auto base = Base::load({options.model, "float32", 0});  // shapes are checked, no layer is expanded
+  auto base = Base::load({options.model, "float32", 0, "quantised"});  // shapes are checked, nothing is expanded
   if (!base) return base.error();
   const Gguf& file = (*base)->file();
   const std::string architecture = (*base)->shape().architecture;

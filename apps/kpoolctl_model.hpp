@@ -15,6 +15,7 @@ namespace kpool {
 struct ModelOptions {
   std::string model;               ///< GGUF
   std::string precision = "auto";  ///< auto | float32 | bfloat16
+  std::string weights = "bf16";    ///< bf16 | quantised
   std::uint32_t threads = 0;       ///< 0: one per core
   std::vector<std::string> in;     ///< none: standard input
   std::string out;                 ///< empty: standard output

@@ -32,6 +32,8 @@ CLI::App* add_lines_command(CLI::App& model, const std::string& name, const std:
 void add_engine_flags(CLI::App& command, const Options& options) {
   command.add_option("--precision", options->precision, "auto, float32 or bfloat16")->capture_default_str()
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
+  command.add_option("--weights", options->weights, "bf16 (expanded when loaded) or quantised (left in the file)")
+      ->capture_default_str()->check(CLI::IsMember({"bf16", "quantised"}));
   command.add_option("--threads", options->threads, "0: one per core")->capture_default_str()
       ->check(CLI::Range(0, 1024));
 }

@@ -15,6 +15,7 @@ namespace kpool {
 struct BaseConfig {
   std::string path;                ///< GGUF file of the frozen base model
   std::string precision = "auto";  ///< auto | float32 | bfloat16: of the frozen linears
+  std::string weights = "bf16";    ///< bf16 | quantised: expanded when the base is loaded, or where they are used
 };
 struct EncoderConfig {
   std::string kind = "base:4";  ///< base:L | minilm

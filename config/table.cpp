@@ -57,7 +57,10 @@ std::vector<ConfigKey> model_keys() {
   return {
       {"base.path", +at<&C::base, &BaseConfig::path>, 0, 0, {}, nullptr, "GGUF file of the frozen base model"},
       {"base.precision", +at<&C::base, &BaseConfig::precision>, 0, 0, {"auto", "float32", "bfloat16"}, nullptr,
-       "of the frozen weights in memory; auto: bfloat16 where the processor multiplies it in hardware"},
+       "of the frozen weights where they are multiplied; auto: bfloat16 where the processor does so in hardware"},
+      {"base.weights", +at<&C::base, &BaseConfig::weights>, 0, 0, {"bf16", "quantised"}, nullptr,
+       "bf16: expanded to `base.precision` when the base is loaded; quantised: left in the mapped file, expanded where "
+       "they are multiplied: less memory, a little slower"},
 
       {"encoder.kind", +at<&C::encoder, &EncoderConfig::kind>, 0, 0, {}, encoder_kind,
        "`base:L`: mean-pooled hidden state after the base model's layer L; `minilm`: a model of its own"},

@@ -92,6 +92,21 @@ TEST_CASE("a slot predicts what it learned better than the base does, and the ot
   CHECK(nats(pool, "slot:1", testing::first_text) > nats(pool, "slot:0", testing::first_text) + 0.1 * base);
 }
 
+TEST_CASE("a base that stays quantised scores and embeds alike") {
+  TinyPool pool;
+  const std::string input = record(testing::first_text);
+  ModelOptions options = options_of(pool, "slot:0");
+  options.encoder = "base:1";
+  const Ran dense = run(model_score, options, input), vectors = run(model_embed, options, input);
+  options.weights = "quantised";
+  const Ran mapped = run(model_score, options, input), same = run(model_embed, options, input);
+  REQUIRE(mapped.status);
+  CHECK(mapped.lines.at(0)["nats"].get<double>() == Approx(dense.lines.at(0)["nats"].get<double>()).epsilon(1e-5));
+  CHECK(same.lines.at(0) == vectors.lines.at(0));
+  options.weights = "int8";
+  CHECK(run(model_score, options, input).status.error().fault == Fault::bad_config);
+}
+
 TEST_CASE("auto scores each record under its slot, in the order of the input") {
   TinyPool pool;
   const std::string novel = std::string("\xe4\xb8\xad\xe6\x96\x87\xe5\xad\x97\xe7\xac\xa6");
