@@ -54,58 +54,74 @@ struct Narrow {
   }
 };
 
-/// A block at the edge, by way of a whole one: rows and columns of in that are there, rows of out that are wanted.
+/// A block that is smaller than a whole one, by way of a whole one.
 template <class Element>
-__attribute__((noinline)) void transpose_edge(const char* in, std::int64_t in_stride, std::int64_t rows,
-                                              std::int64_t columns, char* out, std::int64_t out_stride,
-                                              std::int64_t out_rows) {
+__attribute__((noinline)) void transpose_small(const char* in, std::int64_t in_stride, std::int64_t rows,
+                                               std::int64_t columns, char* out, std::int64_t out_stride) {
   constexpr std::int64_t bytes = Element::kBytes, in_row = Element::kColumns * bytes, out_row = Element::kRows * bytes;
   alignas(64) char from[Element::kRows * in_row] = {}, to[Element::kColumns * out_row];
-  for (std::int64_t r = 0; r < rows; ++r) __builtin_memcpy(from + r * in_row, in + r * in_stride, columns * bytes);
-  Element::block(from, in_row, to, out_row);
-  for (std::int64_t c = 0; c < columns; ++c) {
-    __builtin_memcpy(out + c * out_stride, to + c * out_row, out_rows * bytes);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    if (columns == Element::kColumns) {
+      __builtin_memcpy(from + r * in_row, in + r * in_stride, in_row);
+    } else {
+      __builtin_memcpy(from + r * in_row, in + r * in_stride, columns * bytes);
+    }
   }
+  Element::block(from, in_row, to, out_row);
+  for (std::int64_t c = 0; c < columns; ++c) __builtin_memcpy(out + c * out_stride, to + c * out_row, rows * bytes);
 }
 
-/// out (columns, padded_rows) = in (rows, columns) transposed, rows beyond the last one zero. Strides in bytes.
+KPOOL_INLINE std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+
+/// out (columns, rows) = in (rows, columns) transposed. The last blocks overlap those before them, so that all are
+/// whole, unless there are too few rows or columns for one. Strides in bytes.
 template <class Element>
 KPOOL_INLINE void transpose_all(const char* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns,
-                                std::int64_t padded_rows, char* out, std::int64_t out_stride) {
+                                char* out, std::int64_t out_stride) {
   constexpr std::int64_t bytes = Element::kBytes, height = Element::kRows, width = Element::kColumns;
-  for (std::int64_t r = 0; r < padded_rows; r += height) {
-    const std::int64_t here = rows - r < 0 ? 0 : rows - r < height ? rows - r : height;
-    const std::int64_t wanted = padded_rows - r < height ? padded_rows - r : height;
-    const char* from = in + r * in_stride;
-    char* to = out + r * bytes;
-    std::int64_t c = 0;
-    if (here == height) {
+  const bool whole = rows >= height && columns >= width;
+  for (std::int64_t r = 0; r < rows; r += height) {
+    const std::int64_t row = whole ? smaller(r, rows - height) : r;
+    const char* from = in + row * in_stride;
+    char* to = out + row * bytes;
+    if (whole) {
+      std::int64_t c = 0;
       for (; c + width <= columns; c += width) {
         Element::block(from + c * bytes, in_stride, to + c * out_stride, out_stride);
       }
-    }
-    for (; c < columns; c += width) {
-      const std::int64_t left = columns - c < width ? columns - c : width;
-      transpose_edge<Element>(from + c * bytes, in_stride, here, left, to + c * out_stride, out_stride, wanted);
+      c = columns - width;
+      if (columns % width) Element::block(from + c * bytes, in_stride, to + c * out_stride, out_stride);
+    } else {
+      for (std::int64_t c = 0; c < columns; c += width) {
+        transpose_small<Element>(from + c * bytes, in_stride, smaller(rows - r, height), smaller(columns - c, width),
+                                 to + c * out_stride, out_stride);
+      }
     }
   }
 }
 
 inline void transpose(const float* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, float* out,
                       std::int64_t out_stride) {
-  transpose_all<Wide>((const char*)in, 4 * in_stride, rows, columns, rows, (char*)out, 4 * out_stride);
+  transpose_all<Wide>((const char*)in, 4 * in_stride, rows, columns, (char*)out, 4 * out_stride);
 }
 inline void transpose(const Bf16* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, Bf16* out,
                       std::int64_t out_stride) {
-  transpose_all<Narrow>((const char*)in, 2 * in_stride, rows, columns, rows, (char*)out, 2 * out_stride);
+  transpose_all<Narrow>((const char*)in, 2 * in_stride, rows, columns, (char*)out, 2 * out_stride);
+}
+
+/// A panel of zeros where the columns do not fill it: they are then written over them.
+KPOOL_INLINE void clear_panel(char* panel, std::int64_t rows, std::int64_t count) {
+  if (count < kPanel) __builtin_memset(panel, 0, rows * kPanel * 4);
 }
 
 inline void pack_columns(const float* in, std::int64_t stride, std::int64_t depth, std::int64_t count, float* panel) {
-  transpose_all<Wide>((const char*)in, 4 * stride, count, depth, kPanel, (char*)panel, 4 * kPanel);
+  clear_panel((char*)panel, depth, count);
+  transpose_all<Wide>((const char*)in, 4 * stride, count, depth, (char*)panel, 4 * kPanel);
 }
 /// Pairs along the depth are what lies together in `in`: a transposition of 32 bits.
 inline void pack_columns(const Bf16* in, std::int64_t stride, std::int64_t depth, std::int64_t count, Bf16* panel) {
-  transpose_all<Wide>((const char*)in, 2 * stride, count, depth / 2, kPanel, (char*)panel, 4 * kPanel);
+  clear_panel((char*)panel, depth / 2, count);
+  transpose_all<Wide>((const char*)in, 2 * stride, count, depth / 2, (char*)panel, 4 * kPanel);
   if (depth % 2 == 0) return;
   Bf16* last = panel + (depth - 1) * kPanel;
   for (std::int64_t c = 0; c < kPanel; ++c) {
@@ -115,11 +131,12 @@ inline void pack_columns(const Bf16* in, std::int64_t stride, std::int64_t depth
 }
 
 inline void pack_rows(const float* in, std::int64_t stride, std::int64_t depth, std::int64_t count, float* panel) {
+  clear_panel((char*)panel, depth, count);
   for (std::int64_t d = 0; d < depth; ++d, in += stride, panel += kPanel) {
     if (count == kPanel) {
       for (std::int64_t i = 0; i < kPanel; i += kWidth) store(panel + i, load(in + i, Full{}), Full{});
     } else {
-      for (std::int64_t i = 0; i < kPanel; ++i) panel[i] = i < count ? in[i] : 0;
+      __builtin_memcpy(panel, in, count * 4);
     }
   }
 }
@@ -128,12 +145,12 @@ inline void pack_rows(const Bf16* in, std::int64_t stride, std::int64_t depth, s
   if (count == kPanel) {
     for (; d + 2 <= depth; d += 2) interleave(in + d * stride, in + (d + 1) * stride, panel + d * kPanel);
   }
+  alignas(64) Bf16 even[kPanel] = {}, odd[kPanel] = {};
   for (; d < depth; d += 2) {
-    alignas(64) Bf16 even[kPanel] = {}, odd[kPanel] = {};
-    for (std::int64_t i = 0; i < count; ++i) {
-      even[i] = in[d * stride + i];
-      if (d + 1 < depth) odd[i] = in[(d + 1) * stride + i];
-    }
+    const bool pair = d + 1 < depth;
+    __builtin_memcpy(even, in + d * stride, count * 2);
+    if (pair) __builtin_memcpy(odd, in + (d + 1) * stride, count * 2);
+    if (!pair) __builtin_memset(odd, 0, sizeof odd);
     interleave(even, odd, panel + d * kPanel);
   }
 }

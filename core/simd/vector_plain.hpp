@@ -37,8 +37,14 @@ KPOOL_INLINE V load(const Bf16* in, Full) {
 KPOOL_INLINE void store(float* out, V x, Full) { __builtin_memcpy(out, &x, sizeof x); }
 KPOOL_INLINE void store(Bf16* out, V x, Full) {
   const U bits = (U)x, rounded = bits + 0x7fff + (bits >> 16 & 1), nan = (U)(x != x);
-  const Half half = __builtin_convertvector(((rounded & ~nan) | ((bits | 0x400000) & nan)) >> 16, Half);
+  const U chosen = (rounded & ~nan) | ((bits | 0x400000) & nan);
+#if defined(__SSE2__)  // which has no conversion of 32 bits to 16, but this one that saturates with a sign
+  const auto half = __builtin_ia32_packssdw128((I)chosen >> 16, I{});
+  __builtin_memcpy(out, &half, 8);
+#else
+  const Half half = __builtin_convertvector(chosen >> 16, Half);
   __builtin_memcpy(out, &half, sizeof half);
+#endif
 }
 template <class T>
 KPOOL_INLINE V load(const T* in, Part part) {
