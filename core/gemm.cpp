@@ -18,7 +18,8 @@ const c10::BFloat16* cast(const Bf16* x) { return reinterpret_cast<const c10::BF
 
 bool multiplies_bfloat16() {
 #if defined(__x86_64__)
-  return (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16")) && blas::could_pack(at::kBFloat16);
+  return (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16")) &&
+         blas::could_pack(at::kBFloat16);
 #else
   return false;
 #endif
@@ -38,9 +39,8 @@ void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t
 
 void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
               float* c, std::int64_t c_stride, bool add) {
-  // Column-major underneath: C^T = panel^T A^T.
-  blas::gemm(at::native::TransposeType::NoTranspose, at::native::TransposeType::NoTranspose, kPanel, rows, depth, 1.0f,
-             panel, kPanel, a, a_stride, add ? 1.0f : 0.0f, c, c_stride);
+  if (rows == 0 || depth == 0) return;
+  blas::brgemm(rows, kPanel, depth, a_stride, kPanel, c_stride, add, a, panel, c);
 }
 
 }  // namespace kpool
