@@ -1,0 +1,172 @@
+#include "core/attention_tiles.hpp"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/attention_blocks.hpp"
+#include "core/attention_tiles_backward.hpp"
+
+namespace kpool::tiles {
+namespace {
+
+constexpr std::int64_t kQueries = 64;            // rows per task: their probabilities stay in the second cache
+constexpr std::int64_t kKeys = 512;              // keys between two looks at the maximum
+constexpr std::int64_t kStride = kKeys + kGrain;  // a power of two would put the rows of a tile into one cache set
+constexpr std::int64_t kRowsPerTask = 32;
+
+/// What one worker needs for one block.
+template <class T>
+struct Scratch {
+  float* scores;           ///< (kQueries, kStride)
+  T* p;                    ///< (kQueries, kStride): exponentials
+  float* mixed;            ///< (kQueries, width rounded up): sum of p v
+  float *maximum, *total;  ///< (kQueries): of the scores so far; of the exponentials so far
+
+  Scratch(Carver& carver, std::int64_t width)
+      : scores(carver.take<float>(kQueries * kStride)), p(carver.take<T>(kQueries * kStride)),
+        mixed(carver.take<float>(kQueries * grains(width) * kPanel)), maximum(carver.take<float>(kQueries)),
+        total(carver.take<float>(kQueries)) {}
+};
+
+template <class T>
+struct Panels {
+  ColumnPanels<T> keys;
+  RowPanels<T> values;
+  Panels(Carver& carver, std::int64_t tokens, const BaseShape& shape)
+      : keys(carver, tokens, shape), values(carver, tokens, shape) {}
+};
+
+template <class T>
+std::size_t panel_bytes(const BaseShape& shape, std::int64_t tokens) {
+  Carver carver(nullptr);
+  Panels<T>(carver, tokens, shape);
+  return carver.used();
+}
+
+template <class T>
+std::size_t scratch_bytes(const BaseShape& shape) {
+  Carver carver(nullptr);
+  Scratch<T>(carver, shape.head_width);
+  return carver.used();
+}
+
+/// Turns the scores of one block into exponentials under the maximum so far, and brings what was summed under an older
+/// one down to it.
+template <class T>
+void exponentiate(const Block& block, std::int64_t width, const Scratch<T>& scratch) {
+  const simd::Kernels& all = simd::kernels();
+  const simd::RowKernels<T>& kernels = simd::rows<T>();
+  for (std::int64_t i = 0; i < block.rows(); ++i) {
+    const std::int64_t from = block.seen_from(block.row + i), to = block.seen_to(block.row + i);
+    T* p = scratch.p + i * kStride;
+    clear_unseen(block, from, to, p);
+    if (from == to) continue;
+    const float* scores = scratch.scores + i * kStride + from - block.key;
+    const float before = scratch.maximum[i], maximum = std::max(before, all.maximum(scores, to - from));
+    const float sum = kernels.exponentials(scores, to - from, maximum, 1, p + from - block.key);
+    const float kept = maximum == before ? 1 : std::exp(before - maximum);
+    scratch.maximum[i] = maximum;
+    scratch.total[i] = scratch.total[i] * kept + sum;
+    if (kept == 1 || before == -std::numeric_limits<float>::infinity()) continue;  // nothing to bring down
+    float* mixed = scratch.mixed + i * grains(width) * kPanel;
+    for (std::int64_t j = 0; j < width; ++j) mixed[j] *= kept;
+  }
+}
+
+template <class T>
+void attend_rows(const Heads<const T>& heads, const Panels<T>& panels, std::int64_t head, std::int64_t row,
+                 const Scratch<T>& scratch, T* out, float* log_sums) {
+  const std::int64_t row_end = std::min(row + kQueries, heads.tokens), kv = head / heads.group, width = heads.width;
+  const std::int64_t first = grain_below(heads.starts[row]);
+  std::fill(scratch.maximum, scratch.maximum + kQueries, -std::numeric_limits<float>::infinity());
+  std::fill(scratch.total, scratch.total + kQueries, 0.0f);
+  for (std::int64_t key = first; key < row_end; key += kKeys) {
+    const Block block{row, row_end, key, std::min(key + kKeys, row_end), heads.starts};
+    multiply_seen(block, heads.query(row, head), heads.stride, width, panels.keys, kv, scratch.scores, kStride);
+    exponentiate(block, width, scratch);
+    multiply_keys(block, scratch.p, kStride, width, panels.values, kv, scratch.mixed, key != first);
+  }
+  for (std::int64_t i = 0; i < row_end - row; ++i) {
+    float* mixed = scratch.mixed + i * grains(width) * kPanel;
+    const float inverse = 1 / scratch.total[i];
+    for (std::int64_t j = 0; j < width; ++j) mixed[j] *= inverse;
+    simd::rows<T>().from_float(mixed, width, out + ((row + i) * heads.heads + head) * width);
+    log_sums[head * heads.tokens + row + i] = scratch.maximum[i] + std::log(scratch.total[i]);
+  }
+}
+
+/// The first rows of the blocks, those with the most keys first.
+std::vector<std::int64_t> rows_by_work(const std::vector<std::int64_t>& starts) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t row = 0; row < static_cast<std::int64_t>(starts.size()); row += kQueries) rows.push_back(row);
+  std::stable_sort(rows.begin(), rows.end(), [&](auto a, auto b) { return a - starts[a] > b - starts[b]; });
+  return rows;
+}
+
+template <class T>
+void attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, at::Tensor& out, at::Tensor& log_sums,
+            Workspace& workspace) {
+  const Heads<const T> heads(data<T>(qkv), batch, shape);
+  KPOOL_ASSERT(qkv.numel() == heads.tokens * heads.stride && log_sums.numel() == heads.heads * heads.tokens);
+  KPOOL_ASSERT(out.numel() == heads.tokens * heads.heads * heads.width);
+  const Workspace::Frame frame(workspace);
+  const auto per_worker = static_cast<std::int64_t>(scratch_bytes<T>(shape));
+  at::Tensor packed = workspace.take({static_cast<std::int64_t>(panel_bytes<T>(shape, heads.tokens))}, at::kByte);
+  at::Tensor scratch = workspace.take({at::get_num_threads(), per_worker}, at::kByte);
+  auto* scratch_data = reinterpret_cast<std::byte*>(scratch.mutable_data_ptr());
+  Carver carver(reinterpret_cast<std::byte*>(packed.mutable_data_ptr()));
+  const Panels<T> panels(carver, heads.tokens, shape);
+  at::parallel_for(0, heads.kv_heads * heads.tokens / kGrain, 4, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      const std::int64_t kv = i % heads.kv_heads, row = i / heads.kv_heads * kGrain;
+      panels.keys.pack(heads.key(row, kv), heads.stride, heads.width, kv, row);
+      panels.values.pack(heads.value(row, kv), heads.stride, heads.width, kv, row);
+    }
+  });
+  const std::vector<std::int64_t> rows = rows_by_work(batch.starts);
+  T* to = mutable_data<T>(out);
+  float* sums = mutable_data<float>(log_sums);
+  run_tasks(static_cast<std::int64_t>(rows.size()) * heads.heads, [&](std::int64_t task, std::int64_t worker) {
+    Carver own(scratch_data + worker * per_worker);
+    attend_rows<T>(heads, panels, task % heads.heads, rows[task / heads.heads], Scratch<T>(own, heads.width), to, sums);
+  });
+}
+
+template <class T>
+void rotate(at::Tensor& qkv, const Batch& batch, const BaseShape& shape) {
+  const Heads<T> heads(mutable_data<T>(qkv), batch, shape);
+  const float* cos = data<float>(batch.cos);
+  const float* sin = data<float>(batch.sin);
+  const std::int64_t half = heads.width / 2;
+  const float scale = scale_of(shape);
+  at::parallel_for(0, heads.tokens, kRowsPerTask, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t row = first; row < last; ++row)
+      for (std::int64_t head = 0; head < heads.heads + heads.kv_heads; ++head)
+        simd::rows<T>().rotate(heads.query(row, head), cos + row * half, sin + row * half, half,
+                               head < heads.heads ? scale : 1);
+  });
+}
+
+}  // namespace
+
+void rotate(at::Tensor& qkv, const Batch& batch, const BaseShape& shape) {
+  by_type(qkv.scalar_type(), [&]<class T>(T) { rotate<T>(qkv, batch, shape); });
+}
+
+void attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, at::Tensor& out, at::Tensor& log_sums,
+            Workspace& workspace) {
+  by_type(qkv.scalar_type(), [&]<class T>(T) { attend<T>(qkv, batch, shape, out, log_sums, workspace); });
+}
+
+std::size_t attention_bytes(const BaseShape& shape, std::int64_t tokens, at::ScalarType dtype, int threads) {
+  return by_type(dtype, [&]<class T>(T) {
+    const auto panels = static_cast<std::int64_t>(panel_bytes<T>(shape, tokens));
+    const auto scratch = static_cast<std::int64_t>(scratch_bytes<T>(shape));
+    const std::size_t forward =
+        Workspace::size_of({panels}, at::kByte) + Workspace::size_of({threads, scratch}, at::kByte);
+    return std::max(forward, attention_backward_bytes(shape, tokens, dtype, threads));
+  });
+}
+
+}  // namespace kpool::tiles
