@@ -5,7 +5,6 @@
 #include <ATen/ops/index_select.h>
 
 #include <algorithm>
-#include <bit>
 
 #include "core/quantisation.hpp"
 #include "core/result.hpp"
@@ -22,35 +21,18 @@ std::int64_t file_row(const FrozenPart& part, std::int64_t row) {
   return row - in_head + in_head % half * 2 + in_head / half;
 }
 
-std::uint16_t rounded(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (value != value) return static_cast<std::uint16_t>(bits >> 16 | 0x40);  // a NaN stays one
-  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-void expand_row(const FrozenPart& part, std::int64_t row, std::int64_t column, std::int64_t count, float* out) {
-  dequantise_part(*part.tensor, file_row(part, row), column, count, out);
-}
-
-void expand_row(const FrozenPart& part, std::int64_t row, std::int64_t column, std::int64_t count,
-                std::uint16_t* out) {
-  constexpr std::int64_t kChunk = 1024;
-  float values[kChunk];
-  for (std::int64_t first = 0; first < count; first += kChunk) {
-    const std::int64_t length = std::min(kChunk, count - first);
-    expand_row(part, row, column + first, length, values);
-    std::transform(values, values + length, out + first, rounded);
-  }
-}
-
 template <class T>
 void expand_rows(const FrozenMatrix& matrix, std::int64_t row, std::int64_t row_count, std::int64_t column,
                  std::int64_t column_count, T* out, std::int64_t stride) {
   std::int64_t above = 0;  // rows of the parts before this one
   for (const FrozenPart& part : matrix.parts) {
     const std::int64_t below = above + part.tensor->shape[0];
+    const BlockLayout layout = layout_of(*part.tensor);
+    const std::int64_t row_bytes = matrix.columns / layout.elements * layout.bytes;
+    const std::byte* first = part.tensor->data.data() + column / layout.elements * layout.bytes;
     for (std::int64_t i = std::max(row, above); i < std::min(row + row_count, below); ++i)
-      expand_row(part, i - above, column, column_count, out + (i - row) * stride);
+      expand_blocks(part.tensor->type, first + file_row(part, i - above) * row_bytes, column_count / layout.elements,
+                    out + (i - row) * stride);
     above = below;
   }
 }
@@ -70,7 +52,7 @@ void FrozenMatrix::expand(std::int64_t row, std::int64_t row_count, std::int64_t
   KPOOL_ASSERT(column >= 0 && column_count >= 0 && end <= columns && column % step == 0);
   KPOOL_ASSERT((end == columns || end % step == 0) && stride >= column_count);
   if (dtype == at::kFloat) expand_rows(*this, row, row_count, column, column_count, static_cast<float*>(out), stride);
-  else expand_rows(*this, row, row_count, column, column_count, static_cast<std::uint16_t*>(out), stride);
+  else expand_rows(*this, row, row_count, column, column_count, static_cast<simd::Bf16*>(out), stride);
 }
 
 at::Tensor FrozenMatrix::expanded() const {

@@ -53,7 +53,5 @@ class Gguf {
 
 /// Expands rows [first, first + count) of a tensor to float32. out: (count, columns).
 void dequantise(const GgufTensor& tensor, std::int64_t first, std::int64_t count, float* out);
-/// Expands columns [column, column + count) of one row, which begin and end between blocks. out: (count).
-void dequantise_part(const GgufTensor& tensor, std::int64_t row, std::int64_t column, std::int64_t count, float* out);
 
 }  // namespace kpool

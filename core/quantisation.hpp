@@ -1,4 +1,4 @@
-// The block formats of GGML tensors and their expansion to float32. Pure functions; any thread.
+// The block formats of GGML tensors and their expansion. Pure functions; any thread.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/gguf.hpp"
+#include "core/simd/kernels.hpp"
 
 namespace kpool {
 
@@ -17,5 +18,10 @@ struct BlockLayout {
 
 /// Nothing for a type that is not supported.
 std::optional<BlockLayout> block_layout(std::uint32_t type);
+
+/// Expands whole blocks, in the best instruction set that this processor has; bfloat16 is float32 rounded to nearest
+/// even. out: (blocks x elements of a block).
+void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, float* out);
+void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, simd::Bf16* out);
 
 }  // namespace kpool
