@@ -2,6 +2,10 @@
 
 #include <ATen/Parallel.h>
 
+#ifndef _OPENMP
+#error "core/ is compiled with OpenMP (-fopenmp): without it at::parallel_for, a template, runs serially"
+#endif
+
 namespace kpool {
 
 void use_threads(std::uint32_t count) {

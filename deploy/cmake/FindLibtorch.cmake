@@ -24,12 +24,17 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::cpu)
   add_library(Libtorch::c10 SHARED IMPORTED)
   set_target_properties(Libtorch::c10 PROPERTIES IMPORTED_LOCATION ${Libtorch_C10})
   add_library(Libtorch::cpu SHARED IMPORTED)
+  # The OpenMP runtime whose threads at::parallel_for uses: the one that libtorch brings.
+  file(GLOB openmp ${LIBTORCH_ROOT}/lib/libgomp*.so*)
+  if(NOT openmp)
+    set(openmp gomp)
+  endif()
   # libtorch_cpu names two CUDA libraries that it finds beside itself at run time.
   set_target_properties(Libtorch::cpu PROPERTIES
     IMPORTED_LOCATION ${Libtorch_CPU}
     INTERFACE_INCLUDE_DIRECTORIES ${own_headers}
     INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined"
-    INTERFACE_LINK_LIBRARIES Libtorch::c10)
+    INTERFACE_LINK_LIBRARIES "Libtorch::c10;${openmp}")
 endif()
 
 # Installs libtorch and the two CUDA libraries that it names under `directory`, laid out as in the
