@@ -46,7 +46,9 @@ std::optional<BlockLayout> block_layout(std::uint32_t type) {
   return std::nullopt;
 }
 
-void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, float* out) { expand(type, in, blocks, out); }
+void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, float* out) {
+  expand(type, in, blocks, out);
+}
 
 void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, simd::Bf16* out) {
   expand(type, in, blocks, out);

@@ -41,7 +41,8 @@ std::vector<std::uint8_t> random_blocks(const Type& type, std::int64_t bytes) {
   std::mt19937 engine(static_cast<std::uint32_t>(type.type) + 1);
   std::vector<std::uint8_t> data(static_cast<std::size_t>(kBlocks * bytes));
   for (auto& byte : data) byte = static_cast<std::uint8_t>(engine());
-  const std::uint16_t special[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7c01, 0x7fff, 0xffff};
+  const std::uint16_t special[] = {0x0000, 0x8000, 0x0001, 0x83ff, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7c01, 0x7fff,
+                                   0xffff};
   for (std::size_t i = 0; i < std::size(special); ++i)
     for (const std::size_t half : type.halves)
       std::memcpy(data.data() + 3 * i * static_cast<std::size_t>(bytes) + half, &special[i], 2);
