@@ -66,9 +66,16 @@ inline float scale_of(const BaseShape& shape) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_width)));
 }
 
-/// Queries [row, row_end) against keys [key, key_end).
+/// Rows per block of queries. The heads of a group are stacked in it, which share their keys: tile products of other
+/// sizes than the last one's begin late, so few and large ones are wanted.
+inline std::int64_t rows_per_block(const BaseShape& shape) {
+  constexpr std::int64_t kMost = 128, kStacked = 256;
+  return std::clamp(grain_below(kStacked * shape.kv_heads / shape.heads), kGrain, kMost);
+}
+
+/// Queries [row, row_end) of all heads of one group, stacked head by head, against keys [key, key_end).
 struct Block {
-  std::int64_t row, row_end, key, key_end;
+  std::int64_t kv, row, row_end, key, key_end;
   const std::int64_t* starts;
 
   std::int64_t rows() const { return row_end - row; }
@@ -77,18 +84,6 @@ struct Block {
   std::int64_t seen_from(std::int64_t r) const { return std::min(std::max(starts[r], key), seen_to(r)); }
   std::int64_t seen_to(std::int64_t r) const { return std::max(std::min(r + 1, key_end), key); }
 };
-
-/// Rows of a block, in grains, of which some may see keys [panel, panel + kGrain); never empty where the block's keys
-/// begin at its first row's segment.
-struct Window {
-  std::int64_t row, row_end;
-  std::int64_t rows() const { return row_end - row; }
-};
-inline Window window(const Block& block, std::int64_t panel) {
-  Window rows{std::max(block.row, panel), block.row_end};
-  while (block.starts[rows.row_end - kGrain] >= panel + kGrain) rows.row_end -= kGrain;
-  return rows;
-}
 
 /// Rows as columns of B, the operand of scores: (kv_heads, tokens / kGrain) panels of depth width.
 template <class T>
@@ -124,25 +119,24 @@ struct RowPanels {
   }
 };
 
-/// out (rows, keys) = a (rows, width) times the panels of the block's keys; left as it was where nobody sees anybody.
+/// out (group rows, keys) = the heads' rows from a on times the panels of the block's keys, seen or not.
 template <class T>
-void multiply_seen(const Block& block, const T* a, std::int64_t a_stride, std::int64_t width,
-                   const ColumnPanels<T>& panels, std::int64_t head, float* out, std::int64_t stride) {
-  for (std::int64_t panel = block.key; panel < block.key_end; panel += kGrain) {
-    const Window rows = window(block, panel);
-    const std::int64_t offset = rows.row - block.row;
-    multiply(rows.rows(), width, a + offset * a_stride, a_stride, panels.panel(head, panel),
-             out + offset * stride + panel - block.key, stride, false);
-  }
+void multiply_rows(const Block& block, const T* a, std::int64_t a_stride, std::int64_t group, std::int64_t width,
+                   const ColumnPanels<T>& panels, float* out, std::int64_t stride) {
+  for (std::int64_t panel = block.key; panel < block.key_end; panel += kGrain)
+    for (std::int64_t i = 0; i < group; ++i)
+      multiply(block.rows(), width, a + i * width, a_stride, panels.panel(block.kv, panel),
+               out + i * block.rows() * stride + panel - block.key, stride, false);
 }
 
-/// out (rows, width rounded up) (+)= a (rows, keys) times the block's keys in row panels.
+/// out (group rows, width rounded up) (+)= a (group rows, keys) times the block's keys in row panels.
 template <class T>
-void multiply_keys(const Block& block, const T* a, std::int64_t a_stride, std::int64_t width,
-                   const RowPanels<T>& panels, std::int64_t head, float* out, bool add) {
+void multiply_keys(const Block& block, const T* a, std::int64_t a_stride, std::int64_t group, std::int64_t width,
+                   const RowPanels<T>& panels, float* out, bool add) {
   const std::int64_t stride = grains(width) * kPanel;
   for (std::int64_t column = 0; column < width; column += kPanel)
-    multiply(block.rows(), block.keys(), a, a_stride, panels.panel(head, column, block.key), out + column, stride, add);
+    multiply(group * block.rows(), block.keys(), a, a_stride, panels.panel(block.kv, column, block.key), out + column,
+             stride, add);
 }
 
 /// Clears what a row of the block's probabilities holds beyond the keys that it sees.

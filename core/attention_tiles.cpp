@@ -10,23 +10,26 @@
 namespace kpool::tiles {
 namespace {
 
-constexpr std::int64_t kQueries = 64;            // rows per task: their probabilities stay in the second cache
 constexpr std::int64_t kKeys = 512;              // keys between two looks at the maximum
 constexpr std::int64_t kStride = kKeys + kGrain;  // a power of two would put the rows of a tile into one cache set
 constexpr std::int64_t kRowsPerTask = 32;
 
-/// What one worker needs for one block.
+/// What one worker needs for one block; `stacked` is group times rows.
 template <class T>
 struct Scratch {
-  float* scores;           ///< (kQueries, kStride)
-  T* p;                    ///< (kQueries, kStride): exponentials
-  float* mixed;            ///< (kQueries, width rounded up): sum of p v
-  float *maximum, *total;  ///< (kQueries): of the scores so far; of the exponentials so far
+  float* scores;           ///< (stacked, kStride)
+  T* p;                    ///< (stacked, kStride): exponentials
+  float* mixed;            ///< (stacked, width rounded up): sum of p v
+  float *maximum, *total;  ///< (stacked): of the scores so far; of the exponentials so far
+  std::int64_t stacked;
 
-  Scratch(Carver& carver, std::int64_t width)
-      : scores(carver.take<float>(kQueries * kStride)), p(carver.take<T>(kQueries * kStride)),
-        mixed(carver.take<float>(kQueries * grains(width) * kPanel)), maximum(carver.take<float>(kQueries)),
-        total(carver.take<float>(kQueries)) {}
+  Scratch(Carver& carver, const BaseShape& shape) : stacked(rows_per_block(shape) * shape.heads / shape.kv_heads) {
+    scores = carver.take<float>(stacked * kStride);
+    p = carver.take<T>(stacked * kStride);
+    mixed = carver.take<float>(stacked * grains(shape.head_width) * kPanel);
+    maximum = carver.take<float>(stacked);
+    total = carver.take<float>(stacked);
+  }
 };
 
 template <class T>
@@ -47,18 +50,18 @@ std::size_t panel_bytes(const BaseShape& shape, std::int64_t tokens) {
 template <class T>
 std::size_t scratch_bytes(const BaseShape& shape) {
   Carver carver(nullptr);
-  Scratch<T>(carver, shape.head_width);
+  Scratch<T>(carver, shape);
   return carver.used();
 }
 
 /// Turns the scores of one block into exponentials under the maximum so far, and brings what was summed under an older
 /// one down to it.
 template <class T>
-void exponentiate(const Block& block, std::int64_t width, const Scratch<T>& scratch) {
+void exponentiate(const Block& block, std::int64_t group, std::int64_t width, const Scratch<T>& scratch) {
   const simd::Kernels& all = simd::kernels();
   const simd::RowKernels<T>& kernels = simd::rows<T>();
-  for (std::int64_t i = 0; i < block.rows(); ++i) {
-    const std::int64_t from = block.seen_from(block.row + i), to = block.seen_to(block.row + i);
+  for (std::int64_t i = 0; i < group * block.rows(); ++i) {
+    const std::int64_t row = block.row + i % block.rows(), from = block.seen_from(row), to = block.seen_to(row);
     T* p = scratch.p + i * kStride;
     clear_unseen(block, from, to, p);
     if (from == to) continue;
@@ -70,36 +73,37 @@ void exponentiate(const Block& block, std::int64_t width, const Scratch<T>& scra
     scratch.total[i] = scratch.total[i] * kept + sum;
     if (kept == 1 || before == -std::numeric_limits<float>::infinity()) continue;  // nothing to bring down
     float* mixed = scratch.mixed + i * grains(width) * kPanel;
-    for (std::int64_t j = 0; j < width; ++j) mixed[j] *= kept;
+    simd::rows<float>().scaled(mixed, width, kept, mixed);
   }
 }
 
+/// The heads of one group, from row on.
 template <class T>
-void attend_rows(const Heads<const T>& heads, const Panels<T>& panels, std::int64_t head, std::int64_t row,
-                 const Scratch<T>& scratch, T* out, float* log_sums) {
-  const std::int64_t row_end = std::min(row + kQueries, heads.tokens), kv = head / heads.group, width = heads.width;
+void attend_rows(const Heads<const T>& heads, const Panels<T>& panels, std::int64_t kv, std::int64_t row,
+                 std::int64_t row_end, const Scratch<T>& scratch, T* out, float* log_sums) {
+  const std::int64_t width = heads.width, group = heads.group, rows = row_end - row;
   const std::int64_t first = grain_below(heads.starts[row]);
-  std::fill(scratch.maximum, scratch.maximum + kQueries, -std::numeric_limits<float>::infinity());
-  std::fill(scratch.total, scratch.total + kQueries, 0.0f);
+  std::fill(scratch.maximum, scratch.maximum + scratch.stacked, -std::numeric_limits<float>::infinity());
+  std::fill(scratch.total, scratch.total + scratch.stacked, 0.0f);
   for (std::int64_t key = first; key < row_end; key += kKeys) {
-    const Block block{row, row_end, key, std::min(key + kKeys, row_end), heads.starts};
-    multiply_seen(block, heads.query(row, head), heads.stride, width, panels.keys, kv, scratch.scores, kStride);
-    exponentiate(block, width, scratch);
-    multiply_keys(block, scratch.p, kStride, width, panels.values, kv, scratch.mixed, key != first);
+    const Block block{kv, row, row_end, key, std::min(key + kKeys, row_end), heads.starts};
+    const T* queries = heads.query(row, kv * group);
+    multiply_rows(block, queries, heads.stride, group, width, panels.keys, scratch.scores, kStride);
+    exponentiate(block, group, width, scratch);
+    multiply_keys(block, scratch.p, kStride, group, width, panels.values, scratch.mixed, key != first);
   }
-  for (std::int64_t i = 0; i < row_end - row; ++i) {
-    float* mixed = scratch.mixed + i * grains(width) * kPanel;
-    const float inverse = 1 / scratch.total[i];
-    for (std::int64_t j = 0; j < width; ++j) mixed[j] *= inverse;
-    simd::rows<T>().from_float(mixed, width, out + ((row + i) * heads.heads + head) * width);
-    log_sums[head * heads.tokens + row + i] = scratch.maximum[i] + std::log(scratch.total[i]);
+  for (std::int64_t i = 0; i < group * rows; ++i) {
+    const std::int64_t head = kv * group + i / rows, at = row + i % rows;
+    simd::rows<T>().scaled(scratch.mixed + i * grains(width) * kPanel, width, 1 / scratch.total[i],
+                           out + (at * heads.heads + head) * width);
+    log_sums[head * heads.tokens + at] = scratch.maximum[i] + std::log(scratch.total[i]);
   }
 }
 
 /// The first rows of the blocks, those with the most keys first.
-std::vector<std::int64_t> rows_by_work(const std::vector<std::int64_t>& starts) {
+std::vector<std::int64_t> rows_by_work(const std::vector<std::int64_t>& starts, std::int64_t step) {
   std::vector<std::int64_t> rows;
-  for (std::int64_t row = 0; row < static_cast<std::int64_t>(starts.size()); row += kQueries) rows.push_back(row);
+  for (std::int64_t row = 0; row < static_cast<std::int64_t>(starts.size()); row += step) rows.push_back(row);
   std::stable_sort(rows.begin(), rows.end(), [&](auto a, auto b) { return a - starts[a] > b - starts[b]; });
   return rows;
 }
@@ -124,12 +128,14 @@ void attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, a
       panels.values.pack(heads.value(row, kv), heads.stride, heads.width, kv, row);
     }
   });
-  const std::vector<std::int64_t> rows = rows_by_work(batch.starts);
+  const std::int64_t step = rows_per_block(shape);
+  const std::vector<std::int64_t> rows = rows_by_work(batch.starts, step);
   T* to = mutable_data<T>(out);
   float* sums = mutable_data<float>(log_sums);
-  run_tasks(static_cast<std::int64_t>(rows.size()) * heads.heads, [&](std::int64_t task, std::int64_t worker) {
+  run_tasks(static_cast<std::int64_t>(rows.size()) * heads.kv_heads, [&](std::int64_t task, std::int64_t worker) {
     Carver own(scratch_data + worker * per_worker);
-    attend_rows<T>(heads, panels, task % heads.heads, rows[task / heads.heads], Scratch<T>(own, heads.width), to, sums);
+    const std::int64_t row = rows[task / heads.kv_heads], row_end = std::min(row + step, heads.tokens);
+    attend_rows<T>(heads, panels, task % heads.kv_heads, row, row_end, Scratch<T>(own, shape), to, sums);
   });
 }
 

@@ -11,8 +11,7 @@
 namespace kpool::tiles {
 namespace {
 
-constexpr std::int64_t kQueries = 128;            // the depth of the products that give dk and dv
-constexpr std::int64_t kKeys = 256;               // the depth of those that give dq
+constexpr std::int64_t kKeys = 256;               // the depth of the products that give dq
 constexpr std::int64_t kStride = kKeys + kGrain;  // a power of two would put the rows of a tile into one cache set
 
 /// Queries [row, row_end), which see keys from `key` on.
@@ -31,21 +30,21 @@ std::int64_t strips_wanted(std::int64_t kv_heads, std::int64_t threads) {
   }
 }
 
-/// Cuts the batch into strips of about the same work, a multiple of kQueries each; the one with the most first.
-std::vector<Strip> make_strips(const std::vector<std::int64_t>& starts, std::int64_t wanted) {
+/// Cuts the batch into strips of about the same work, a multiple of `step` rows each; the one with the most first.
+std::vector<Strip> make_strips(const std::vector<std::int64_t>& starts, std::int64_t step, std::int64_t wanted) {
   const auto tokens = static_cast<std::int64_t>(starts.size());
   std::vector<std::int64_t> work{0};  // before each block
-  for (std::int64_t row = 0; row < tokens; row += kQueries)
-    work.push_back(work.back() + std::min(row + kQueries, tokens) - grain_below(starts[row]));
+  for (std::int64_t row = 0; row < tokens; row += step)
+    work.push_back(work.back() + std::min(row + step, tokens) - grain_below(starts[row]));
   std::vector<Strip> strips;
   std::int64_t row = 0, panels = 0;
   for (std::int64_t i = 1; i <= wanted && row < tokens; ++i) {
     const std::int64_t target = work.back() * i / wanted;
-    auto end = std::upper_bound(work.begin() + row / kQueries + 1, work.end() - 1, target);
-    if (end - 1 > work.begin() + row / kQueries && target - *(end - 1) < *end - target) --end;
+    auto end = std::upper_bound(work.begin() + row / step + 1, work.end() - 1, target);
+    if (end - 1 > work.begin() + row / step && target - *(end - 1) < *end - target) --end;
     if (i == wanted) end = work.end() - 1;
-    strips.push_back({row, std::min((end - work.begin()) * kQueries, tokens), grain_below(starts[row]), panels,
-                      *end - work[row / kQueries]});
+    strips.push_back({row, std::min((end - work.begin()) * step, tokens), grain_below(starts[row]), panels,
+                      *end - work[row / step]});
     panels += strips.back().panels();
     row = strips.back().row_end;
   }
@@ -53,24 +52,29 @@ std::vector<Strip> make_strips(const std::vector<std::int64_t>& starts, std::int
   return strips;
 }
 
-/// What one worker needs for one block.
+/// What one worker needs for one block; `stacked` is group times rows.
 template <class T>
 struct Scratch {
-  float *scores, *dp;           ///< (kQueries, kStride)
-  T *p, *ds;                    ///< (kQueries, kStride): probabilities; gradient of the scores
-  T *packed_p, *packed_ds;      ///< one panel of the two, depth kQueries
-  T *query_columns, *dout_columns;  ///< (width, kQueries): q and dout, transposed
-  float* dq;                    ///< (kQueries, width rounded up)
-  float* mean;                  ///< (kQueries): of dp under p
-  float* turned;                ///< (kGrain, width): dk or dv, transposed back
+  float *scores, *dp;               ///< (stacked, kStride)
+  T *p, *ds;                        ///< (stacked, kStride): probabilities; gradient of the scores
+  T *packed_p, *packed_ds;          ///< one panel of the two, depth stacked
+  T *query_columns, *dout_columns;  ///< (width, column_stride): q and dout, transposed
+  float* dq;                        ///< (stacked, width rounded up)
+  float* mean;                      ///< (stacked): of dp under p
+  float* turned;                    ///< (kGrain, width): dk or dv, transposed back
+  std::int64_t column_stride;
 
-  Scratch(Carver& carver, std::int64_t width)
-      : scores(carver.take<float>(kQueries * kStride)), dp(carver.take<float>(kQueries * kStride)),
-        p(carver.take<T>(kQueries * kStride)), ds(carver.take<T>(kQueries * kStride)),
-        packed_p(carver.take<T>(panel_size<T>(kQueries))), packed_ds(carver.take<T>(panel_size<T>(kQueries))),
-        query_columns(carver.take<T>(width * kQueries)), dout_columns(carver.take<T>(width * kQueries)),
-        dq(carver.take<float>(kQueries * grains(width) * kPanel)), mean(carver.take<float>(kQueries)),
-        turned(carver.take<float>(kGrain * width)) {}
+  Scratch(Carver& carver, const BaseShape& shape) {
+    const std::int64_t stacked = rows_per_block(shape) * shape.heads / shape.kv_heads, width = shape.head_width;
+    column_stride = stacked + kGrain;
+    for (float** rows : {&scores, &dp}) *rows = carver.take<float>(stacked * kStride);
+    for (T** rows : {&p, &ds}) *rows = carver.take<T>(stacked * kStride);
+    for (T** panel : {&packed_p, &packed_ds}) *panel = carver.take<T>(panel_size<T>(stacked));
+    for (T** columns : {&query_columns, &dout_columns}) *columns = carver.take<T>(width * column_stride);
+    dq = carver.take<float>(stacked * grains(width) * kPanel);
+    mean = carver.take<float>(stacked);
+    turned = carver.take<float>(kGrain * width);
+  }
 };
 
 /// What all workers share.
@@ -110,66 +114,80 @@ struct Pass {
     shared.values.pack(qkv.value(row, kv), qkv.stride, qkv.width, kv, row);
     shared.key_rows.pack(qkv.key(row, kv), qkv.stride, qkv.width, kv, row);
   }
-  void differentiate(const Block& block, std::int64_t head, const Scratch<T>& scratch) const;
-  void add_keys(const Block& block, const Strip& strip, std::int64_t head, const Scratch<T>& scratch) const;
-  void queries(const Strip& strip, std::int64_t head, std::int64_t row, const Scratch<T>& scratch) const;
+  void prepare(const Block& block, const Scratch<T>& scratch) const;
+  void differentiate(const Block& block, const Scratch<T>& scratch) const;
+  void add_keys(const Block& block, const Strip& strip, const Scratch<T>& scratch) const;
+  void queries(const Strip& strip, std::int64_t kv, std::int64_t row, std::int64_t row_end,
+               const Scratch<T>& scratch) const;
   void finish_keys(const std::vector<Strip>& strips, std::int64_t kv, std::int64_t key,
                    const Scratch<T>& scratch) const;
 };
 
-/// p and ds of one block.
+/// What depends on the block's queries alone.
 template <class T>
-void Pass<T>::differentiate(const Block& block, std::int64_t head, const Scratch<T>& scratch) const {
-  const std::int64_t kv = head / qkv.group;
-  multiply_seen(block, qkv.query(block.row, head), qkv.stride, qkv.width, shared.keys, kv, scratch.scores, kStride);
-  multiply_seen(block, dout_row(block.row, head), out_stride(), qkv.width, shared.values, kv, scratch.dp, kStride);
-  for (std::int64_t i = 0; i < block.rows(); ++i) {
-    const std::int64_t from = block.seen_from(block.row + i), to = block.seen_to(block.row + i);
-    const std::int64_t row = i * kStride, place = row + from - block.key;
-    clear_unseen(block, from, to, scratch.p + row);
-    clear_unseen(block, from, to, scratch.ds + row);
-    simd::rows<T>().softmax_backward(scratch.scores + place, scratch.dp + place, to - from,
-                                     log_sums[head * qkv.tokens + block.row + i], scratch.mean[i], scratch.p + place,
-                                     scratch.ds + place);
+void Pass<T>::prepare(const Block& block, const Scratch<T>& scratch) const {
+  const simd::RowKernels<T>& kernels = simd::rows<T>();
+  for (std::int64_t i = 0; i < qkv.group; ++i) {
+    const std::int64_t head = block.kv * qkv.group + i, first = i * block.rows(), width = qkv.width;
+    for (std::int64_t j = 0; j < block.rows(); ++j)
+      scratch.mean[first + j] = kernels.dot(dout_row(block.row + j, head), out_row(block.row + j, head), width);
+    kernels.transpose(qkv.query(block.row, head), qkv.stride, block.rows(), width, scratch.query_columns + first,
+                      scratch.column_stride);
+    kernels.transpose(dout_row(block.row, head), out_stride(), block.rows(), width, scratch.dout_columns + first,
+                      scratch.column_stride);
+  }
+}
+
+/// p and ds.
+template <class T>
+void Pass<T>::differentiate(const Block& block, const Scratch<T>& scratch) const {
+  const std::int64_t head = block.kv * qkv.group, width = qkv.width;
+  multiply_rows(block, qkv.query(block.row, head), qkv.stride, qkv.group, width, shared.keys, scratch.scores, kStride);
+  multiply_rows(block, dout_row(block.row, head), out_stride(), qkv.group, width, shared.values, scratch.dp, kStride);
+  const auto differentiate_row = simd::rows<T>().softmax_backward;
+  for (std::int64_t i = 0; i < qkv.group * block.rows(); ++i) {
+    const std::int64_t row = block.row + i % block.rows(), from = block.seen_from(row), to = block.seen_to(row);
+    const std::int64_t begin = i * kStride, place = begin + from - block.key;
+    clear_unseen(block, from, to, scratch.p + begin);
+    clear_unseen(block, from, to, scratch.ds + begin);
+    differentiate_row(scratch.scores + place, scratch.dp + place, to - from,
+                      log_sums[(head + i / block.rows()) * qkv.tokens + row], scratch.mean[i], scratch.p + place,
+                      scratch.ds + place);
   }
 }
 
 /// dk^T += q^T ds and dv^T += dout^T p. The first to come to a panel overwrites it.
 template <class T>
-void Pass<T>::add_keys(const Block& block, const Strip& strip, std::int64_t head, const Scratch<T>& scratch) const {
-  const std::int64_t kv = head / qkv.group;
+void Pass<T>::add_keys(const Block& block, const Strip& strip, const Scratch<T>& scratch) const {
+  const std::int64_t depth = qkv.group * block.rows(), stride = scratch.column_stride;
   for (std::int64_t key = block.key; key < block.key_end; key += kGrain) {
-    const bool add = head % qkv.group != 0 || (key < block.row && block.row != strip.row);
-    const Window rows = window(block, key);
-    const std::int64_t offset = rows.row - block.row, place = offset * kStride + key - block.key;
-    simd::rows<T>().pack_rows(scratch.p + place, kStride, rows.rows(), kPanel, scratch.packed_p);
-    simd::rows<T>().pack_rows(scratch.ds + place, kStride, rows.rows(), kPanel, scratch.packed_ds);
-    multiply(qkv.width, rows.rows(), scratch.dout_columns + offset, kQueries, scratch.packed_p,
-             shared.dv(strip, kv, key), kPanel, add);
-    multiply(qkv.width, rows.rows(), scratch.query_columns + offset, kQueries, scratch.packed_ds,
-             shared.dk(strip, kv, key), kPanel, add);
+    const bool add = key < block.row && block.row != strip.row;
+    simd::rows<T>().pack_rows(scratch.p + key - block.key, kStride, depth, kPanel, scratch.packed_p);
+    simd::rows<T>().pack_rows(scratch.ds + key - block.key, kStride, depth, kPanel, scratch.packed_ds);
+    multiply(qkv.width, depth, scratch.dout_columns, stride, scratch.packed_p, shared.dv(strip, block.kv, key), kPanel,
+             add);
+    multiply(qkv.width, depth, scratch.query_columns, stride, scratch.packed_ds, shared.dk(strip, block.kv, key),
+             kPanel, add);
   }
 }
 
-/// One head's queries from row on, at most kQueries of them.
+/// The queries of one group from row on.
 template <class T>
-void Pass<T>::queries(const Strip& strip, std::int64_t head, std::int64_t row, const Scratch<T>& scratch) const {
-  const simd::RowKernels<T>& kernels = simd::rows<T>();
-  const std::int64_t row_end = std::min(row + kQueries, strip.row_end), width = qkv.width, half = width / 2;
-  const std::int64_t first = grain_below(qkv.starts[row]);
-  for (std::int64_t i = row; i < row_end; ++i)
-    scratch.mean[i - row] = kernels.dot(dout_row(i, head), out_row(i, head), width);
-  kernels.transpose(qkv.query(row, head), qkv.stride, row_end - row, width, scratch.query_columns, kQueries);
-  kernels.transpose(dout_row(row, head), out_stride(), row_end - row, width, scratch.dout_columns, kQueries);
+void Pass<T>::queries(const Strip& strip, std::int64_t kv, std::int64_t row, std::int64_t row_end,
+                      const Scratch<T>& scratch) const {
+  const std::int64_t first = grain_below(qkv.starts[row]), width = qkv.width, half = width / 2, rows = row_end - row;
+  prepare({kv, row, row_end, first, first, qkv.starts}, scratch);
   for (std::int64_t key = first; key < row_end; key += kKeys) {
-    const Block block{row, row_end, key, std::min(key + kKeys, row_end), qkv.starts};
-    differentiate(block, head, scratch);
-    add_keys(block, strip, head, scratch);
-    multiply_keys(block, scratch.ds, kStride, width, shared.key_rows, head / qkv.group, scratch.dq, key != first);
+    const Block block{kv, row, row_end, key, std::min(key + kKeys, row_end), qkv.starts};
+    differentiate(block, scratch);
+    add_keys(block, strip, scratch);
+    multiply_keys(block, scratch.ds, kStride, qkv.group, width, shared.key_rows, scratch.dq, key != first);
   }
-  for (std::int64_t i = row; i < row_end; ++i)
-    kernels.unrotate(scratch.dq + (i - row) * grains(width) * kPanel, cos + i * half, sin + i * half, half, scale,
-                     dqkv.query(i, head));
+  for (std::int64_t i = 0; i < qkv.group * rows; ++i) {
+    const std::int64_t at = row + i % rows;
+    simd::rows<T>().unrotate(scratch.dq + i * grains(width) * kPanel, cos + at * half, sin + at * half, half, scale,
+                             dqkv.query(at, kv * qkv.group + i / rows));
+  }
 }
 
 /// dk and dv of kGrain keys, from the sums of the strips that see them.
@@ -204,7 +222,7 @@ std::size_t shared_bytes(const BaseShape& shape, std::int64_t tokens, std::int64
 template <class T>
 std::size_t scratch_bytes(const BaseShape& shape) {
   Carver carver(nullptr);
-  Scratch<T>(carver, shape.head_width);
+  Scratch<T>(carver, shape);
   return carver.used();
 }
 
@@ -212,7 +230,8 @@ template <class T>
 void attend_backward(const at::Tensor& dout, const at::Tensor& out, const at::Tensor& qkv, const at::Tensor& log_sums,
                      const Batch& batch, const BaseShape& shape, at::Tensor& dqkv, Workspace& workspace) {
   const auto tokens = static_cast<std::int64_t>(batch.starts.size());
-  const std::vector<Strip> strips = make_strips(batch.starts, strips_wanted(shape.kv_heads, at::get_num_threads()));
+  const std::int64_t step = rows_per_block(shape);
+  const std::vector<Strip> strips = make_strips(batch.starts, step, strips_wanted(shape.kv_heads, at::get_num_threads()));
   const Workspace::Frame frame(workspace);
   std::int64_t sum_panels = 0;
   for (const Strip& strip : strips) sum_panels += strip.panels();
@@ -225,7 +244,7 @@ void attend_backward(const at::Tensor& dout, const at::Tensor& out, const at::Te
                      data<float>(batch.sin), scale_of(shape), Shared<T>(carver, tokens, sum_panels, shape)};
   auto scratch_of = [&](std::int64_t worker) {
     Carver own(reinterpret_cast<std::byte*>(scratch.mutable_data_ptr()) + worker * per_worker);
-    return Scratch<T>(own, shape.head_width);
+    return Scratch<T>(own, shape);
   };
   const std::int64_t panels = shape.kv_heads * tokens / kGrain;
   at::parallel_for(0, panels, 4, [&](std::int64_t first, std::int64_t last) {
@@ -233,9 +252,8 @@ void attend_backward(const at::Tensor& dout, const at::Tensor& out, const at::Te
   });
   run_tasks(static_cast<std::int64_t>(strips.size()) * shape.kv_heads, [&](std::int64_t task, std::int64_t worker) {
     const Strip& strip = strips[task / shape.kv_heads];
-    const std::int64_t head = task % shape.kv_heads * pass.qkv.group;
-    for (std::int64_t row = strip.row; row < strip.row_end; row += kQueries)
-      for (std::int64_t i = 0; i < pass.qkv.group; ++i) pass.queries(strip, head + i, row, scratch_of(worker));
+    for (std::int64_t row = strip.row; row < strip.row_end; row += step)
+      pass.queries(strip, task % shape.kv_heads, row, std::min(row + step, strip.row_end), scratch_of(worker));
   });
   run_tasks(panels, [&](std::int64_t i, std::int64_t worker) {
     pass.finish_keys(strips, i % shape.kv_heads, i / shape.kv_heads * kGrain, scratch_of(worker));

@@ -61,6 +61,7 @@ void add_rows(std::vector<KernelCase>& cases, const simd::RowKernels<T>& k, cons
     k.swiglu_backward(b->narrow[0], b->narrow[3], b->narrow[4], kFeed, b->narrow[1], b->narrow[2], b->narrow[5]);
   });
   add("from_float", kWide, 4 + size, [=] { k.from_float(b->wide[0], kWide, b->narrow[1]); });
+  add("scaled", kWide, 4 + size, [=] { k.scaled(b->wide[0], kWide, 0.5f, b->narrow[1]); });
   add("to_float", kWide, 4 + size, [=] { k.to_float(b->narrow[0], kWide, b->wide[2]); });
   add("add_to_float", kWide, 8 + size, [=] { k.add_to_float(b->narrow[0], kWide, b->wide[2]); });
   add("take_from_float", kWide, 8 + size, [=] { k.take_from_float(b->narrow[0], kWide, b->wide[2]); });

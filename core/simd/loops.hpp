@@ -51,6 +51,24 @@ KPOOL_INLINE V exponential(V x) {
   return zero_below(x, smallest, (V)((U)p + ((U)shifted << 23)));
 }
 
+/// e^(x - shift) for a result in T. For bfloat16 to 1e-4 of itself, x - shift below 88: 2^n 2^r with fewer terms (a
+/// minimax fit of our own), and -127 for what is less, which is zero.
+template <class T>
+KPOOL_INLINE V exponential(V x, float shift) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return exponential(x - shift);
+  } else {
+    constexpr float log2_e = 1.44269504f;
+    const V magic = broadcast(12582912.0f), y = at_least(x * log2_e - shift * log2_e, broadcast(-127));
+    const V shifted = y + magic, r = y - (shifted - magic);
+    V p = broadcast(0.05500885f);
+    p = p * r + 0.24221095f;
+    p = p * r + 0.69328296f;
+    p = p * r + 1.0f;
+    return (V)((U)p + ((U)shifted << 23));
+  }
+}
+
 KPOOL_INLINE V sigmoid(V x) { return reciprocal(1.0f + exponential(-x)); }
 
 }  // namespace

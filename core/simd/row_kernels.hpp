@@ -94,6 +94,13 @@ void from_float(const float* in, std::int64_t n, T* out) {
 }
 
 template <class T>
+void scaled(const float* in, std::int64_t n, float factor, T* out) {
+  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+    store(out + i, load(in + i, lanes) * factor, lanes);
+  });
+}
+
+template <class T>
 void to_float(const T* in, std::int64_t n, float* out) {
   each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
     store(out + i, load(in + i, lanes), lanes);
@@ -137,7 +144,7 @@ template <class T>
 float exponentials(const float* x, std::int64_t n, float shift, float factor, T* out) {
   V sum{};
   each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
-    const V p = exponential(load(x + i, lanes) - shift) * factor;
+    const V p = exponential<T>(load(x + i, lanes), shift) * factor;
     store(out + i, p, lanes);
     sum += inside(p, lanes);
   });
@@ -147,7 +154,7 @@ float exponentials(const float* x, std::int64_t n, float shift, float factor, T*
 template <class T>
 void softmax_backward(const float* x, const float* dp, std::int64_t n, float shift, float mean, T* p, T* dx) {
   each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
-    const V probability = exponential(load(x + i, lanes) - shift);
+    const V probability = exponential<T>(load(x + i, lanes), shift);
     store(p + i, probability, lanes);
     store(dx + i, probability * (load(dp + i, lanes) - mean), lanes);
   });
