@@ -1,0 +1,156 @@
+// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors
+//   Our side of bench/train.py. Writes the adapter that training starts from, then answers one line of JSON to each
+//   line that it reads: "step" trains one step through a real learner (packing, batch, adapter, forward, backward,
+//   Signum), "gemm" times the frozen products of such a step alone.
+// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json
+//   Nothing but training: a learner with five open slots, each trained twice; then the peak of this process.
+// IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "bench/frozen_products.hpp"
+#include "core/learner.hpp"
+#include "core/lora.hpp"
+#include "core/slot.hpp"
+#include "core/threads.hpp"
+
+using namespace kpool;
+
+namespace {
+
+constexpr std::int64_t tokens_per_step = 512, rank = 8;
+constexpr double alpha = 16;
+
+struct Setting {
+  std::shared_ptr<const Base> base;
+  std::uint32_t threads = 2;
+  std::size_t segments = 1;
+  std::vector<std::int32_t> ids;
+};
+
+template <class T>
+T value_or_exit(Result<T> result) {
+  if (result) return std::move(*result);
+  std::cerr << result.error().message << '\n';
+  std::exit(exit_code(result.error().fault));
+}
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Of all threads of this process.
+double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+Setting read_setting(char** arguments) {
+  Setting setting;
+  setting.threads = static_cast<std::uint32_t>(std::stoul(arguments[4]));
+  setting.segments = std::stoul(arguments[5]);
+  std::ifstream in(arguments[6]);
+  setting.ids = nlohmann::json::parse(in).at("ids").get<std::vector<std::int32_t>>();
+  setting.base = value_or_exit(Base::load({arguments[2], arguments[3]}));
+  const auto least = static_cast<std::size_t>(tokens_per_step);
+  if (setting.ids.size() >= least && setting.segments > 0 && least % setting.segments == 0) return setting;
+  std::cerr << arguments[6] << " must hold at least 512 token ids, and SEGMENTS divide 512.\n";
+  std::exit(exit_code(Fault::usage));
+}
+
+/// Gain and sharpness, which no peer measures, are off; the daemon's default spends one more forward pass in eight
+/// steps and two in 64 on them.
+std::unique_ptr<Learner> make_plain_learner(const Setting& setting, std::uint32_t slots) {
+  LearnerOptions options;
+  options.slots = slots;
+  options.rank = static_cast<std::uint32_t>(rank);
+  options.alpha = alpha;
+  options.tokens_per_step = static_cast<std::uint32_t>(tokens_per_step);
+  options.gain_every = options.sharpness_every = 0;
+  options.threads = setting.threads;
+  return make_learner(options, setting.base);
+}
+
+StepReport train(Learner& learner, const Setting& setting, std::uint32_t slot, std::size_t step) {
+  const std::size_t batches = setting.ids.size() / tokens_per_step, length = tokens_per_step / setting.segments;
+  auto next = setting.ids.begin() + static_cast<std::ptrdiff_t>(step % batches * tokens_per_step);
+  std::vector<StepReport> reports;
+  for (std::size_t i = 0; i < setting.segments; ++i, next += static_cast<std::ptrdiff_t>(length))
+    reports = learner.learn(slot, {{0, step * setting.segments + i + 1}, 0, {next, next + length}});
+  if (reports.size() == 1 && reports[0].refused.empty()) return std::move(reports[0]);
+  std::cerr << "The learner did not train exactly one step on " << tokens_per_step << " tokens.\n";
+  std::exit(1);
+}
+
+/// A slot as after some steps, so that the loss depends on A and B from the first step on.
+std::string initial_slot(const Base& base) {
+  const LoraLayout layout(base.shape(), rank);
+  const auto size = static_cast<std::size_t>(layout.size);
+  SlotState state{1, 0, std::vector<float>(size), std::vector<float>(size)};
+  std::vector<float> signs(size);
+  draw_lora(layout, 1, 1, state.weights);
+  draw_signs(1, 1, 1, signs);
+  for (const LoraPlace& place : layout.places)
+    for (std::int64_t i = place.b; i < place.b + place.out * rank; ++i) state.weights[i] = 0.002f * signs[i];
+  return save_slot(state, layout, {alpha, base.fingerprint()});
+}
+
+int serve(const Setting& setting, const char* adapter_path) {
+  const std::string slot = initial_slot(*setting.base);
+  std::ofstream(adapter_path, std::ios::binary) << slot;
+  const auto learner = make_plain_learner(setting, 1);
+  if (const auto restored = learner->restore(0, slot); !restored) {
+    std::cerr << restored.error().message << '\n';
+    return exit_code(restored.error().fault);
+  }
+  use_threads(setting.threads);
+  FrozenProducts products(*setting.base, tokens_per_step);
+  std::cout << nlohmann::json{{"parameters", products.parameters()}} << std::endl;
+  std::size_t steps = 0;
+  for (std::string command; std::getline(std::cin, command);) {
+    if (command == "gemm") {
+      std::cout << products.measure() << std::endl;
+      continue;
+    }
+    const double start = seconds_now(), processor = processor_seconds();
+    const StepReport report = train(*learner, setting, 0, steps++);
+    const double seconds = seconds_now() - start;
+    std::cout << nlohmann::json{{"seconds", seconds},
+                                {"cpu_seconds", processor_seconds() - processor},
+                                {"loss", report.loss},
+                                {"counted", report.tokens}}
+              << std::endl;
+  }
+  return 0;
+}
+
+double peak_mb() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) / 1024;
+  return 0;
+}
+
+int measure_memory(const Setting& setting) {
+  constexpr std::uint32_t slots = 5;
+  const double loaded = peak_mb();
+  const auto learner = make_plain_learner(setting, slots);
+  for (std::uint32_t slot = 0; slot < slots; ++slot) learner->open({slot, slot + 1});
+  for (std::size_t step = 0; step < 2 * slots; ++step)
+    train(*learner, setting, static_cast<std::uint32_t>(step % slots), step);
+  std::cout << nlohmann::json{{"slots", slots}, {"loaded_mb", loaded}, {"peak_memory_mb", peak_mb()}} << std::endl;
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const std::string mode = count > 1 ? arguments[1] : "";
+  if (mode == "step" && count == 8) return serve(read_setting(arguments), arguments[7]);
+  if (mode == "memory" && count == 7) return measure_memory(read_setting(arguments));
+  std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors\n"
+               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json\n";
+  return exit_code(Fault::usage);
+}
