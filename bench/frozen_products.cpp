@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 
 #include "core/weights.hpp"
 
@@ -17,6 +18,11 @@ constexpr int calls = 9;
 
 at::Tensor random(std::int64_t rows, std::int64_t columns, at::ScalarType dtype) {
   return at::randn({rows, columns}, at::kFloat).to(dtype);
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
 }
 
 }  // namespace
@@ -43,30 +49,37 @@ void FrozenProducts::add(std::string name, std::int64_t out, std::int64_t in, st
   linears_.push_back(std::move(linear));
 }
 
-double FrozenProducts::seconds(const Linear& linear, bool forward) {
+FrozenProducts::Times FrozenProducts::time(const Linear& linear, bool forward) {
   at::Tensor result = at::empty_like(forward ? linear.out : linear.in);
-  std::vector<double> times;
+  std::vector<double> wall, processor;
   for (int i = -2; i < calls; ++i) {  // two to warm up
     const at::Tensor& weight = linear.weights[static_cast<std::size_t>(i + 2) % linear.weights.size()];
+    const std::clock_t clock = std::clock();
     const auto start = std::chrono::steady_clock::now();
     if (forward) at::mm_out(result, linear.in, weight.t());
     else at::mm_out(result, linear.out, weight);
-    if (i >= 0) times.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (i < 0) continue;
+    wall.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    processor.push_back(static_cast<double>(std::clock() - clock) / CLOCKS_PER_SEC);
   }
-  std::nth_element(times.begin(), times.begin() + calls / 2, times.end());
-  return times[calls / 2];
+  return {median(wall), median(processor)};
 }
 
 nlohmann::json FrozenProducts::measure() {
   nlohmann::json each;
-  double sum = 0;
+  Times sum;
   for (const Linear& linear : linears_) {
-    const double forward = seconds(linear, true), backward = seconds(linear, false);
-    sum += static_cast<double>(linear.forward) * forward + static_cast<double>(linear.backward) * backward;
-    each[linear.name] = {{"forward_ms", 1e3 * forward}, {"backward_ms", 1e3 * backward}};
+    const Times forward = time(linear, true), backward = time(linear, false);
+    const auto forwards = static_cast<double>(linear.forward), backwards = static_cast<double>(linear.backward);
+    sum.wall += forwards * forward.wall + backwards * backward.wall;
+    sum.processor += forwards * forward.processor + backwards * backward.processor;
+    each[linear.name] = {{"forward_ms", 1e3 * forward.wall}, {"backward_ms", 1e3 * backward.wall}};
   }
   const double flops = 2.0 * static_cast<double>(tokens_) * 576 * 1536;
-  return {{"model_shapes_seconds", sum}, {"single_shape_flops", flops / seconds(single_, true)}, {"each", each}};
+  return {{"model_shapes_seconds", sum.wall},
+          {"model_shapes_cpu_seconds", sum.processor},
+          {"single_shape_flops", flops / time(single_, true).wall},
+          {"each", each}};
 }
 
 }  // namespace kpool

@@ -18,8 +18,8 @@ namespace kpool {
 class FrozenProducts {
  public:
   FrozenProducts(const Base& base, std::int64_t tokens);
-  /// {"model_shapes_seconds": all products of one step, "single_shape_flops": rate of (tokens, 576, 1536), and the
-  /// milliseconds of each}. Medians over a few calls of each.
+  /// {"model_shapes_seconds": all products of one step, "model_shapes_cpu_seconds": their processor time,
+  /// "single_shape_flops": rate of (tokens, 576, 1536), and the milliseconds of each}. Medians over a few calls of each.
   nlohmann::json measure();
   /// Of the frozen matrices, a tied one counted once: 134.5 million for SmolLM2-135M.
   std::int64_t parameters() const { return parameters_; }
@@ -32,7 +32,10 @@ class FrozenProducts {
     at::Tensor in, out;               ///< (tokens, in), (tokens, out)
   };
   void add(std::string name, std::int64_t out, std::int64_t in, std::int64_t forward, std::int64_t backward);
-  double seconds(const Linear& linear, bool forward);
+  struct Times {
+    double wall = 0, processor = 0;  ///< seconds
+  };
+  Times time(const Linear& linear, bool forward);
 
   const std::int64_t tokens_;
   const at::ScalarType dtype_;

@@ -21,9 +21,9 @@ tokens_per_second is 512 / median seconds. Ratios and shares are medians over th
 with the least and the greatest. share_of_limit is against the sum of all frozen GEMMs of one step, each alone at its
 own shape; share_of_single_shape_limit against rate(512, 576, 1536) / (4 x parameters). ratio_over_peft_cpu compares
 processor time, which other programs on the machine disturb least. peak_memory_mb: ours is the whole process with
-five open slots, from its start; the peer's is that while it trains, its loading left out. share_of_limit_cpu is the
-limit's time on all threads over our step's processor time: on a busy machine a step is interrupted and the
-milliseconds of one GEMM seldom are, so that share_of_limit is too low there.
+five open slots, from its start; the peer's is that while it trains, its loading left out. share_of_limit_cpu is
+the same share in processor time: on a busy machine a step is interrupted and the milliseconds of one GEMM seldom
+are, so that share_of_limit is too low there.
 
 Exits with 1 where the losses of the first step (the same parameters everywhere) differ by more than 5e-3 of them in
 bfloat16, 1e-4 in float32.
@@ -183,7 +183,7 @@ def summarise(options, case, samples, memory, parts, parameters):
         "ratio_over_peft_cpu": min(cpu[kind] for kind in options.peers) / cpu["ours"],
         "ratios": {kind: spread(values) for kind, values in ratios.items()},
         "share_of_limit": shares["share_of_limit"]["median"],
-        "share_of_limit_cpu": statistics.median(limit) * options.threads / cpu["ours"],
+        "share_of_limit_cpu": statistics.median(row["model_shapes_cpu_seconds"] for row in timed["gemm"]) / cpu["ours"],
         "share_of_single_shape_limit": shares["share_of_single_shape_limit"]["median"], "shares": shares,
         "limit_model_shapes_tokens_per_second": TOKENS / statistics.median(limit),
         "limit_single_shape_tokens_per_second": TOKENS / statistics.median(single),
