@@ -47,6 +47,9 @@ inline constexpr Edge edges[] = {
     {StageId::serving, StageId::persistence, Lane::control},
 };
 
+/// Slots on their way from training to persistence that libzmq may hold, both sides together.
+inline constexpr int slot_frames_max = 3;
+
 /// How stages reach each other: "inproc", "ipc:<directory>" or "tcp:<host>:<first port>" (under
 /// CURVE with the daemon's own key pair at both ends).
 struct Transport {

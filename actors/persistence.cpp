@@ -126,7 +126,9 @@ Status Persistence::commit(Outbox& out) {
     if (identities_changed_) group.puts.insert(identities_.begin(), identities_.end());
     kill_point("commit.before");
     const auto begin = Clock::now();
-    auto committed = store_->commit(group.puts, {group.deletes.begin(), group.deletes.end()});
+    std::uint64_t bytes = 0;
+    for (const auto& [key, value] : group.puts) bytes += value.size();
+    auto committed = store_->commit(std::move(group.puts), {group.deletes.begin(), group.deletes.end()});
     if (!committed && committed.error().fault == Fault::no_space) {
       if (trouble_.empty()) spdlog::error("persistence: {}; tried again every 2 s", committed.error().message);
       trouble_ = committed.error().message;
@@ -138,7 +140,7 @@ Status Persistence::commit(Outbox& out) {
     if (!trouble_.empty()) spdlog::info("persistence: commits go on");
     trouble_.clear();
     commit_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
-    for (const auto& [key, value] : group.puts) bytes_ += value.size();
+    bytes_ += bytes;
     ++commits_;
     group_ = number;
     identities_changed_ = false;

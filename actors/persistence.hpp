@@ -22,6 +22,8 @@ class Persistence : public Stage {
   StageId id() const override { return StageId::persistence; }
   Status open() override;
   Status on_message(pipeline::Message message, Outbox& out) override;
+  /// While the disk is full, the parts of further groups stay where they are: no more than one group lies here.
+  bool accepts_records() const override { return !retry_at_; }
   std::optional<Clock::time_point> deadline() const override { return retry_at_; }
   Status on_deadline(Clock::time_point now, Outbox& out) override;
   std::string report() const override;

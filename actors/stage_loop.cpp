@@ -34,6 +34,14 @@ bool is_counted(const pipeline::Message& message) {
          !std::holds_alternative<pipeline::Restored>(message) && !std::holds_alternative<pipeline::Reset>(message);
 }
 
+/// In place where the message lies as words: a slot's state is tens of megabytes. libzmq keeps short ones in itself,
+/// anywhere.
+Result<pipeline::Decoded> decode(const zmq::message_t& message) {
+  const std::span bytes(message.data<std::byte>(), message.size());
+  const bool aligned = reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(std::uint64_t) == 0;
+  return aligned ? pipeline::decode_in_place(bytes) : pipeline::decode(Frame::copy(bytes));
+}
+
 }  // namespace
 
 StageLoop::StageLoop(std::unique_ptr<Stage> stage, Links links, std::vector<std::unique_ptr<Door>> doors)
@@ -117,8 +125,9 @@ Status StageLoop::pass(int wake_fd) {
 Status StageLoop::receive(zmq::socket_t& socket, Clock::time_point until, bool records) {
   zmq::message_t message;
   while ((!records || open_to_records()) && Clock::now() < until && receive_now(socket, message)) {
-    auto decoded = pipeline::decode(Frame::copy({message.data<std::byte>(), message.size()}));
+    auto decoded = decode(message);
     wipe(message);
+    message.rebuild();  // given back before the stage makes something of what it said
     if (!decoded)  // what it said is lost
       return Error{Fault::again,
                    std::string(name()) + " got a damaged frame from another stage: " + decoded.error().message};
@@ -201,7 +210,8 @@ Status StageLoop::tick(Clock::time_point now) {
   if (!running()) {
     if (now < next_join_) return Done{};
     next_join_ = now + join_every;
-    send(StageId::persistence, pipeline::Join{name(), instance_, stage_->identity()});
+    if (waiting_[StageId::persistence].empty())
+      send(StageId::persistence, pipeline::Join{name(), instance_, stage_->identity()});
     return Done{};
   }
   if (auto deadline = stage_->deadline(); deadline && *deadline <= now)

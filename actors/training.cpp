@@ -64,6 +64,11 @@ Status Training::work(Outbox& out) {
     flush(out);  // what the evicted domain still has in its buffer is trained first
     learner_->open(*birth);
     out.send(StageId::fragility, *birth);
+  } else if (auto* save = std::get_if<Save>(&item)) {
+    out.send(StageId::persistence,
+             pipeline::Part{save->group, "slot/" + std::to_string(save->slot), learner_->save(save->slot)});
+  } else if (auto* saved = std::get_if<Saved>(&item)) {
+    close(saved->group, out);
   } else {
     barrier(std::get<pipeline::Barrier>(item).group, out);
   }
@@ -119,8 +124,12 @@ void Training::barrier(std::uint64_t group, Outbox& out) {
   flush(out);
   careful_groups_ = std::max(0, careful_groups_ - 1);
   kill_point("barrier.training");
-  for (std::uint32_t slot : learner_->take_dirty())
-    out.send(StageId::persistence, pipeline::Part{group, "slot/" + std::to_string(slot), learner_->save(slot)});
+  const auto dirty = learner_->take_dirty();
+  queue_.emplace_front(Saved{group});  // before whatever the queue holds yet
+  for (auto slot = dirty.rbegin(); slot != dirty.rend(); ++slot) queue_.emplace_front(Save{group, *slot});
+}
+
+void Training::close(std::uint64_t group, Outbox& out) {
   const pipeline::Barrier mine{group, name(id())};
   out.send(StageId::persistence, mine);
   out.send(StageId::fragility, mine);

@@ -25,17 +25,20 @@ class Training : public Stage {
   Status start(std::uint64_t group, Outbox& out) override;
   Status on_message(pipeline::Message message, Outbox& out) override;
   bool has_work() const override { return !queue_.empty(); }
-  /// One sample, birth or barrier: at most a few steps.
+  /// One sample, birth, barrier or slot to save: at most a few steps.
   Status work(Outbox& out) override;
   std::string report() const override;
 
  private:
   struct Routed { std::uint32_t slot; Sample sample; };
-  using Item = std::variant<Routed, Birth, pipeline::Barrier>;
+  struct Save { std::uint64_t group; std::uint32_t slot; };  ///< one at a time, so that few lie serialised in memory
+  struct Saved { std::uint64_t group; };                     ///< all that changed in the group
+  using Item = std::variant<Routed, Birth, pipeline::Barrier, Save, Saved>;
   void learn(Routed routed, Outbox& out);
   void flush(Outbox& out);
   void tell(std::vector<StepReport> reports, Outbox& out);
   void barrier(std::uint64_t group, Outbox& out);
+  void close(std::uint64_t group, Outbox& out);
 
   const MakeLearner make_;
   const std::string identity_;

@@ -62,6 +62,7 @@ kpool::Result<kpool::Outcome> run(const kpool::Config& config) {
 
 int main(int argc, char** argv) {
   kpool::wait_passively(argv);
+  kpool::set_allocator_limits();
   std::string file, stages;
   std::vector<std::string> overrides;
   bool check = false, dump = false;

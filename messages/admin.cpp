@@ -31,7 +31,7 @@ Frame encode(const Message& message) {
 }
 
 Result<Message> decode(const Frame& frame) {
-  return envelope::read<Envelope, Message>(frame, frame_bytes_max, [](Envelope::Reader in) -> Result<Message> {
+  return envelope::read<Envelope, Message>(frame.bytes(), frame_bytes_max, [](Envelope::Reader in) -> Result<Message> {
     switch (in.which()) {
       case Envelope::STATUS: return Message(StatusRequest{});
       case Envelope::REPORT: return Message(StatusReport{string(in.getReport())});

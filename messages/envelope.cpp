@@ -56,8 +56,8 @@ Frame FrameBuilder::finish() {
   return flat;
 }
 
-Status check_size(const Frame& frame, std::size_t bytes_max) {
-  const std::size_t size = frame.bytes().size();
+Status check_size(Bytes frame, std::size_t bytes_max) {
+  const std::size_t size = frame.size();
   if (size == 0) return Error{Fault::bad_input, "the frame is empty"};
   if (size % word_bytes != 0) {
     return Error{Fault::bad_input, "the frame of " + std::to_string(size) + " bytes is not whole words of 8 bytes"};
@@ -71,11 +71,11 @@ Status check_size(const Frame& frame, std::size_t bytes_max) {
 
 Error damaged(const char* why) { return {Fault::bad_input, std::string("the frame is damaged: ") + why}; }
 
-capnp::ReaderOptions limits(const Frame& frame) {
+capnp::ReaderOptions limits(Bytes frame) {
   capnp::ReaderOptions options;
   // Pointers may overlap, so a small frame can claim to hold a large message: what is read of it is
   // bounded by a multiple of what was received.
-  options.traversalLimitInWords = std::max<std::uint64_t>(4 * (frame.bytes().size() / word_bytes), 1024);
+  options.traversalLimitInWords = std::max<std::uint64_t>(4 * (frame.size() / word_bytes), 1024);
   options.nestingLimit = 8;
   return options;
 }

@@ -6,6 +6,8 @@
 #include <capnp/message.h>
 #include <capnp/serialize.h>
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -47,19 +49,21 @@ class FrameBuilder final : public capnp::MessageBuilder {
   bool used_ = false;
 };
 
+using Bytes = std::span<const std::byte>;  ///< of one frame, aligned for words
+
 /// What is wrong with the frame's size, or nothing.
-Status check_size(const Frame& frame, std::size_t bytes_max);
+Status check_size(Bytes frame, std::size_t bytes_max);
 Error damaged(const char* why);
-capnp::ReaderOptions limits(const Frame& frame);
+capnp::ReaderOptions limits(Bytes frame);
 
 /// Reads the envelope with `read(Envelope::Reader) -> Result<T>`. Never throws.
 template <class Envelope, class T, class Read>
-Result<T> read(const Frame& frame, std::size_t bytes_max, Read&& read) {
+Result<T> read(Bytes frame, std::size_t bytes_max, Read&& read) {
   if (auto size = check_size(frame, bytes_max); !size) return size.error();
+  KPOOL_ASSERT(reinterpret_cast<std::uintptr_t>(frame.data()) % alignof(capnp::word) == 0);
   try {
-    const auto bytes = frame.bytes();
     capnp::FlatArrayMessageReader reader(
-        kj::arrayPtr(reinterpret_cast<const capnp::word*>(bytes.data()), bytes.size() / sizeof(capnp::word)),
+        kj::arrayPtr(reinterpret_cast<const capnp::word*>(frame.data()), frame.size() / sizeof(capnp::word)),
         limits(frame));
     return read(reader.getRoot<Envelope>());
   } catch (const kj::Exception& exception) {

@@ -165,7 +165,8 @@ Frame encode(const Message& message) {
 }
 
 Result<Message> decode(const Frame& frame) {
-  return envelope::read<Envelope, Message>(frame, frame_bytes_max, [](Envelope::Reader in) { return read(in); });
+  return envelope::read<Envelope, Message>(frame.bytes(), frame_bytes_max,
+                                           [](Envelope::Reader in) { return read(in); });
 }
 
 }  // namespace kpool::gateway

@@ -59,5 +59,7 @@ struct Decoded {
 };
 /// Errors: bad_input (truncated, hostile, or beyond a limit). Never throws.
 Result<Decoded> decode(const Frame& frame);
+/// The same of a frame that lies elsewhere, aligned to 8 bytes.
+Result<Decoded> decode_in_place(std::span<const std::byte> frame);
 
 }  // namespace kpool::pipeline

@@ -130,7 +130,9 @@ Result<Message> read_message(schema::Envelope::Reader in) {
 
 }  // namespace
 
-Result<Decoded> decode(const Frame& frame) {
+Result<Decoded> decode(const Frame& frame) { return decode_in_place(frame.bytes()); }
+
+Result<Decoded> decode_in_place(std::span<const std::byte> frame) {
   return envelope::read<schema::Envelope, Decoded>(frame, frame_bytes_max, [](auto in) -> Result<Decoded> {
     auto message = read_message(in);
     if (!message) return std::move(message.error());

@@ -7,9 +7,11 @@ class MemoryStore final : public Store {
  public:
   Result<Values> load() const override { return values_; }
 
-  Status commit(const Values& puts, const std::vector<std::string>& deletes) override {
+  using Store::commit;
+  Status commit(Values&& puts, const std::vector<std::string>& deletes) override {
     for (const auto& key : deletes) values_.erase(key);
-    for (const auto& [key, value] : puts) values_.insert_or_assign(key, value);
+    for (auto& [key, value] : puts) values_.insert_or_assign(key, std::move(value));
+    puts.clear();
     return Done{};
   }
 

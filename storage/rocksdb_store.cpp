@@ -20,6 +20,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::size_t write_buffer_bytes = 8u << 20;
+constexpr std::size_t batch_header_bytes = 12;
+
 /// RocksDB's own log would grow beside the data and tell operators nothing that a Status does not.
 class SilentLog final : public rocksdb::Logger {
  public:
@@ -38,9 +41,10 @@ rocksdb::Options database_options() {
   options.paranoid_checks = true;
   options.paranoid_file_checks = true;
   options.max_bgerror_resume_count = 0;  // an error is never retried: the process restarts from disk
-  // Weights do not compress. Few large values: two small memtables and a small cache bound the memory.
+  // Weights do not compress. A commit that fills a memtable is flushed at once (RocksdbStore::write), so one that is
+  // written and one that goes to disk are the most there are.
   options.compression = rocksdb::kNoCompression;
-  options.write_buffer_size = 32u << 20;
+  options.write_buffer_size = write_buffer_bytes;
   options.max_write_buffer_number = 2;
   options.max_background_jobs = 2;
   options.max_manifest_file_size = 4u << 20;
@@ -134,16 +138,17 @@ class RocksdbStore final : public Store {
     return values;
   }
 
-  Status commit(const Values& puts, const std::vector<std::string>& deletes) override {
+  using Store::commit;
+  Status commit(Values&& puts, const std::vector<std::string>& deletes) override {
     if (!writable_) return Error{Fault::denied, "store " + path_ + " was opened for reading only"};
     if (!failure_.empty())
       return Error{Fault::io, "store " + path_ + " failed before and must be reopened: " + failure_};
     std::uint64_t bytes = 0;
-    for (const auto& [key, value] : puts) bytes += key.size() + value.size() + value_header_bytes;
+    for (const auto& [key, value] : puts) bytes += record_bytes(key, value);
     // Log, table, and one compaction's copy of both; then all that lies there already, merged anew.
     if (Status room = require_space(options_.measure, path_, 4 * bytes + table_bytes() + options_.reserve_bytes); !room)
       return room;
-    return write(puts, deletes);
+    return write(std::move(puts), deletes, bytes);
   }
 
   Status snapshot(const std::string& directory) const override {
@@ -158,24 +163,41 @@ class RocksdbStore final : public Store {
   }
 
  private:
-  std::uint64_t table_bytes() const {
-    std::uint64_t bytes = 0;
-    database_->GetIntProperty(rocksdb::DB::Properties::kTotalSstFilesSize, &bytes);
-    return bytes;
+  std::uint64_t table_bytes() const { return property(rocksdb::DB::Properties::kTotalSstFilesSize); }
+
+  static std::uint64_t record_bytes(const std::string& key, const std::string& value) {
+    constexpr std::uint64_t lengths = 16;  // at most, of both, and a mark
+    return lengths + key.size() + value_header_bytes + value.size();
   }
 
-  Status write(const Values& puts, const std::vector<std::string>& deletes) {
-    rocksdb::WriteBatch batch;
+  std::uint64_t property(const std::string& name) const {
+    std::uint64_t value = 0;
+    database_->GetIntProperty(name, &value);
+    return value;
+  }
+
+  /// bytes: of all puts, so that the batch never grows by copying.
+  Status write(Values&& puts, const std::vector<std::string>& deletes, std::uint64_t bytes) {
+    for (const auto& key : deletes) bytes += record_bytes(key, {});
+    rocksdb::WriteBatch batch(batch_header_bytes + bytes);
     for (const auto& key : deletes) batch.Delete(key);
-    for (const auto& [key, value] : puts) {
-      const ValueHeader header = value_header(key, value);
-      const rocksdb::Slice name(key);
-      const rocksdb::Slice parts[2] = {{header.data(), header.size()}, {value}};
+    while (!puts.empty()) {
+      const auto node = puts.extract(puts.begin());  // freed as soon as it is in the batch
+      const ValueHeader header = value_header(node.key(), node.mapped());
+      const rocksdb::Slice name(node.key());
+      const rocksdb::Slice parts[2] = {{header.data(), header.size()}, {node.mapped()}};
       batch.Put(rocksdb::SliceParts(&name, 1), rocksdb::SliceParts(parts, 2));
     }
+    rocksdb::FlushOptions flushing;
     rocksdb::WriteOptions writing;
     writing.sync = true;
-    const rocksdb::Status status = database_->Write(writing, &batch);
+    rocksdb::Status status;
+    // What the last commit left goes to disk before the next is held in memory, too.
+    if (property(rocksdb::DB::Properties::kNumImmutableMemTable) > 0) status = database_->Flush(flushing);
+    if (status.ok()) status = database_->Write(writing, &batch);
+    flushing.wait = false;
+    if (status.ok() && property(rocksdb::DB::Properties::kCurSizeActiveMemTable) >= write_buffer_bytes)
+      status = database_->Flush(flushing);
     if (status.ok()) return Done{};
     failure_ = status.ToString();
     return Error{Fault::io, "a commit to the store " + path_ + " failed: " + failure_};

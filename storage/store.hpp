@@ -20,10 +20,12 @@ class Store {
   virtual ~Store() = default;
   /// Everything of the last commit. Errors: bad_input (a value fails its checksum), io.
   virtual Result<Values> load() const = 0;
-  /// Writes all puts and removes all deletes in one synced batch: all of it is durable, or none.
-  /// No key may be in both. Errors: no_space (nothing was written; the same commit may be tried again),
-  /// io (the store must be reopened: never retried), denied (opened for reading only).
-  virtual Status commit(const Values& puts, const std::vector<std::string>& deletes) = 0;
+  /// Writes all puts and removes all deletes in one synced batch: all of it is durable, or none. Takes the values
+  /// out of `puts`, so that they do not lie in memory twice, except with no_space. No key may be in both.
+  /// Errors: no_space (nothing was written; the same commit may be tried again), io (the store must be
+  /// reopened: never retried), denied (opened for reading only).
+  virtual Status commit(Values&& puts, const std::vector<std::string>& deletes) = 0;
+  Status commit(const Values& puts, const std::vector<std::string>& deletes) { return commit(Values(puts), deletes); }
   /// A consistent copy of the last commit in a new directory, which appears whole or not at all.
   /// Errors: io, no_space, unavailable (memory store, opened for reading only, or the directory exists).
   virtual Status snapshot(const std::string& directory) const = 0;

@@ -23,7 +23,8 @@ class FakeStore : public Store {
  public:
   explicit FakeStore(Disk& disk) : disk_(disk) {}
   Result<Values> load() const override { return disk_.values; }
-  Status commit(const Values& puts, const std::vector<std::string>& deletes) override {
+  using Store::commit;
+  Status commit(Values&& puts, const std::vector<std::string>& deletes) override {
     if (disk_.full) return Error{Fault::no_space, "the disk of store.path has 3 MiB left"};
     if (disk_.broken) return Error{Fault::io, "writing failed"};
     ++disk_.commits;
@@ -202,10 +203,12 @@ TEST_CASE("on a full disk the same commit is tried again until there is room, an
   REQUIRE(fixture.persistence.on_deadline(*fixture.persistence.deadline(), fixture.out));
   CHECK(fixture.durable().empty());
   REQUIRE(fixture.persistence.deadline());
+  CHECK_FALSE(fixture.persistence.accepts_records());  // more groups would only lie in memory
   disk.full = false;
   REQUIRE(fixture.persistence.on_deadline(*fixture.persistence.deadline(), fixture.out));
   CHECK(fixture.durable() == Groups{1, 2});
   CHECK(disk.values == Values{{"group", "2"}, {"slot/0", "one"}, {"slot/1", "two"}});
+  CHECK(fixture.persistence.accepts_records());
   CHECK_FALSE(fixture.persistence.deadline());
   CHECK(nlohmann::json::parse(fixture.persistence.report())["trouble"] == "");
 }

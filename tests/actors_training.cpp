@@ -149,6 +149,23 @@ TEST_CASE("a barrier trains what is buffered, saves the slots that changed, then
   CHECK(fixture.out.all<Part>().empty());
 }
 
+TEST_CASE("slots are saved one by one, before anything that follows the barrier") {
+  Fixture fixture;
+  fixture.script.dirty = {0, 2};
+  REQUIRE(fixture.training.on_message(Barrier{5, "routing"}, fixture.out));
+  REQUIRE(fixture.training.on_message(routed(0, {9}), fixture.out));
+  for (const std::size_t saved : {0u, 1u, 2u}) {
+    REQUIRE(fixture.training.work(fixture.out));
+    CHECK(fixture.out.all<Part>().size() == saved);
+    CHECK(fixture.out.all<Barrier>().empty());
+  }
+  REQUIRE(fixture.training.work(fixture.out));
+  CHECK(fixture.out.all<Barrier>().size() == 2);
+  CHECK(fixture.script.calls == Calls{"flush"});
+  REQUIRE(fixture.training.work(fixture.out));
+  CHECK(fixture.script.calls == Calls{"flush", "learn 0 9"});
+}
+
 TEST_CASE("slots are restored by their number") {
   Fixture fixture;
   REQUIRE(fixture.training.restore("slot/3", "bytes"));

@@ -89,7 +89,8 @@ TEST_CASE("a message that outgrows the guessed size is still one flat frame") {
     for (auto record : records) record.setText(envelope::data(text));
     const Frame frame = builder.finish();
     CHECK(frame.bytes().size() % 8 == 0);
-    auto count = envelope::read<Envelope, std::size_t>(frame, 1 << 20, [&](Envelope::Reader in) -> Result<std::size_t> {
+    const auto bytes = frame.bytes();
+    auto count = envelope::read<Envelope, std::size_t>(bytes, 1 << 20, [&](Envelope::Reader in) -> Result<std::size_t> {
       std::size_t same = 0;
       for (auto record : in.getData().getRecords()) same += envelope::string(record.getText()) == text;
       return same;

@@ -46,6 +46,22 @@ TEST_CASE("memory and disk stay bounded over many commits of the same keys") {
   CHECK(loaded(*store).size() == 4);
 }
 
+TEST_CASE("a commit takes its values, unless there is no room for it") {
+  const Directory directory;
+  std::uint64_t left = 40u << 20;  // enough to open
+  RocksdbOptions options;
+  options.measure = [&](const std::string&) -> Result<std::uint64_t> { return left; };
+  const auto store = opened(directory / "pool", options);
+  Values puts = {{"group", "1"}, {"slot/0", noise(9 << 20, 1)}};
+  const Values kept = puts;
+  CHECK(store->commit(std::move(puts), {}).error().fault == Fault::no_space);
+  CHECK(puts == kept);
+  left = std::uint64_t{1} << 40;
+  REQUIRE(store->commit(std::move(puts), {}));
+  CHECK(puts.empty());
+  CHECK(loaded(*store) == kept);
+}
+
 TEST_CASE("one process holds the store; the next is told which") {
   const Directory directory;
   const auto first = opened(directory / "pool");
