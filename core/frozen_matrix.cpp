@@ -29,9 +29,11 @@ void expand_rows(const FrozenMatrix& matrix, std::int64_t row, std::int64_t row_
     const std::int64_t below = above + part.tensor->shape[0];
     const BlockLayout layout = layout_of(*part.tensor);
     const std::int64_t row_bytes = matrix.columns / layout.elements * layout.bytes;
-    const std::byte* first = part.tensor->data.data() + column / layout.elements * layout.bytes;
+    const auto* first = reinterpret_cast<const std::uint8_t*>(part.tensor->data.data()) +
+                        column / layout.elements * layout.bytes;
+    const simd::Expand<T> expand_blocks = expansion_of<T>(part.tensor->type);
     for (std::int64_t i = std::max(row, above); i < std::min(row + row_count, below); ++i)
-      expand_blocks(part.tensor->type, first + file_row(part, i - above) * row_bytes, column_count / layout.elements,
+      expand_blocks(first + file_row(part, i - above) * row_bytes, column_count / layout.elements,
                     out + (i - row) * stride);
     above = below;
   }

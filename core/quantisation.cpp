@@ -1,11 +1,11 @@
 #include "core/quantisation.hpp"
 
-#include "core/simd/dequantise.hpp"
-
 namespace kpool {
 namespace {
 
 constexpr int kSuperBlock = 256;  // elements of a "K" block
+
+}  // namespace
 
 template <class T>
 simd::Expand<T> expansion_of(GgmlType type) {
@@ -23,14 +23,8 @@ simd::Expand<T> expansion_of(GgmlType type) {
   return nullptr;
 }
 
-template <class T>
-void expand(GgmlType type, const std::byte* in, std::int64_t blocks, T* out) {
-  const auto expand = expansion_of<T>(type);
-  KPOOL_ASSERT(expand && blocks >= 0);
-  expand(reinterpret_cast<const std::uint8_t*>(in), blocks, out);
-}
-
-}  // namespace
+template simd::Expand<float> expansion_of<float>(GgmlType);
+template simd::Expand<simd::Bf16> expansion_of<simd::Bf16>(GgmlType);
 
 std::optional<BlockLayout> block_layout(std::uint32_t type) {
   switch (static_cast<GgmlType>(type)) {
@@ -46,14 +40,6 @@ std::optional<BlockLayout> block_layout(std::uint32_t type) {
   return std::nullopt;
 }
 
-void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, float* out) {
-  expand(type, in, blocks, out);
-}
-
-void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, simd::Bf16* out) {
-  expand(type, in, blocks, out);
-}
-
 void dequantise(const GgufTensor& tensor, std::int64_t first, std::int64_t count, float* out) {
   const auto layout = block_layout(static_cast<std::uint32_t>(tensor.type));
   KPOOL_ASSERT(layout && !tensor.shape.empty() && first >= 0 && count >= 0);
@@ -61,7 +47,8 @@ void dequantise(const GgufTensor& tensor, std::int64_t first, std::int64_t count
   const std::int64_t row_bytes = columns / layout->elements * layout->bytes;
   KPOOL_ASSERT((first + count) * row_bytes <= static_cast<std::int64_t>(tensor.data.size()));
   const std::byte* in = tensor.data.data() + first * row_bytes;
-  expand_blocks(tensor.type, in, count * columns / layout->elements, out);
+  const auto* blocks = reinterpret_cast<const std::uint8_t*>(in);
+  expansion_of<float>(tensor.type)(blocks, count * columns / layout->elements, out);
 }
 
 }  // namespace kpool

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "core/gguf.hpp"
-#include "core/simd/kernels.hpp"
+#include "core/simd/dequantise.hpp"
 
 namespace kpool {
 
@@ -19,9 +19,9 @@ struct BlockLayout {
 /// Nothing for a type that is not supported.
 std::optional<BlockLayout> block_layout(std::uint32_t type);
 
-/// Expands whole blocks, in the best instruction set that this processor has; bfloat16 is float32 rounded to nearest
-/// even. out: (blocks x elements of a block).
-void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, float* out);
-void expand_blocks(GgmlType type, const std::byte* in, std::int64_t blocks, simd::Bf16* out);
+/// The function that expands whole blocks of a type to float or simd::Bf16 (float32 rounded to nearest even), in the
+/// best instruction set that this processor has.
+template <class T>
+simd::Expand<T> expansion_of(GgmlType type);
 
 }  // namespace kpool
