@@ -1,40 +1,31 @@
-// The elementwise passes of a decoder that libtorch's operators would take many sweeps for. Called on
-// the stage's thread; each splits its rows over that thread's libtorch kernel threads. `dtype` is
-// float32 or bfloat16; sums are float32.
+// The elementwise passes of a decoder over whole tensors. Stateless; called on the stage's thread, each splits its rows
+// over that thread's libtorch kernel threads. `dtype` is float32 or bfloat16; tensors are contiguous.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
-
 namespace kpool {
 
-struct Normed {
-  at::Tensor hidden;   ///< (tokens, hidden) float32: the sum that was normed
-  at::Tensor inverse;  ///< (tokens) float32: 1 / root mean square
-  at::Tensor out;      ///< (tokens, hidden) dtype
-};
+/// hidden += delta (if defined); inverse = 1 / root mean square of each row; out = hidden inverse weight.
+/// hidden: (tokens, hidden) float32; delta, out: the same, dtype; weight: (hidden) float32; inverse: (tokens) float32.
+void add_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, double epsilon,
+              at::Tensor& inverse, at::Tensor& out);
 
-/// RMSNorm of hidden + delta; delta may be undefined. hidden: (tokens, hidden) float32;
-/// delta: the same, dtype; weight: (hidden) float32.
-Normed rms_norm(const at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, double epsilon,
-                at::ScalarType dtype);
+/// The way back: hidden -= delta (if defined), out = what add_norm gave before that delta was added.
+void take_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, const at::Tensor& inverse,
+               at::Tensor& out);
 
-/// Adds the gradient that came through the norm to gradient, (tokens, hidden) float32.
-/// dout: (tokens, hidden), float32 or dtype.
-void rms_norm_backward(const at::Tensor& dout, const Normed& normed, const at::Tensor& weight, at::Tensor& gradient);
+/// Adds to gradient, (tokens, hidden) float32, what came through the norm of hidden; rounded: gradient in dtype.
+void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::Tensor& inverse,
+                   const at::Tensor& weight, at::Tensor& gradient, at::Tensor& rounded);
 
-/// Rotates x, a view (tokens, heads, width) whose last two dimensions are contiguous, by the angles in
-/// cos and sin, (tokens, width / 2), times `scale`. Returns (heads, tokens, width).
-at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, float scale);
+/// out = silu(gate) up. gate_up: (tokens, 2 ffn) dtype; out: (tokens, ffn).
+void swiglu(const at::Tensor& gate_up, at::Tensor& out);
 
-/// The transpose of rope: dy (heads, tokens, width) float32 or dtype, into dx, a view like x.
-void rope_backward(const at::Tensor& dy, const at::Tensor& cos, const at::Tensor& sin, float scale, at::Tensor dx);
+/// dgate_up from dout, and out again. dout, out: (tokens, ffn) dtype; gate_up, dgate_up: (tokens, 2 ffn).
+void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out);
 
-/// silu(gate) * up. gate_up: (tokens, 2 ffn) dtype; returns (tokens, ffn).
-at::Tensor swiglu(const at::Tensor& gate_up);
-
-/// dout: (tokens, ffn) dtype; returns the gradient of gate_up, (tokens, 2 ffn).
-at::Tensor swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up);
+/// out = in in the other type.
+void convert(const at::Tensor& in, at::Tensor& out);
 
 }  // namespace kpool

@@ -1,6 +1,5 @@
 #include "core/lora.hpp"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
@@ -29,8 +28,9 @@ at::Tensor view_of(std::span<const float> flat, std::int64_t offset, std::int64_
 
 }  // namespace
 
-LoraLayout::LoraLayout(const BaseShape& shape, std::int64_t rank) : rank(rank) {
-  KPOOL_ASSERT(rank > 0);
+LoraLayout::LoraLayout(const BaseShape& shape, std::int64_t rank, std::int64_t top_layers)
+    : rank(rank), first_layer(top_layers == 0 ? 0 : shape.layers - top_layers) {
+  KPOOL_ASSERT(rank > 0 && first_layer >= 0);
   const std::int64_t q = shape.heads * shape.head_width, kv = shape.kv_heads * shape.head_width;
   using Members = std::vector<std::pair<const char*, std::int64_t>>;
   auto add = [&](const std::string& prefix, std::int64_t in, const Members& members) {
@@ -46,7 +46,7 @@ LoraLayout::LoraLayout(const BaseShape& shape, std::int64_t rank) : rank(rank) {
     }
     groups.push_back(group);
   };
-  for (std::int64_t i = 0; i < shape.layers; ++i) {
+  for (std::int64_t i = first_layer; i < shape.layers; ++i) {
     const std::string layer = "layers." + std::to_string(i) + ".";
     add(layer + "self_attn.", shape.hidden, {{"q_proj", q}, {"k_proj", kv}, {"v_proj", kv}});
     add(layer + "self_attn.", q, {{"o_proj", shape.hidden}});
@@ -80,8 +80,8 @@ void draw_signs(std::uint64_t seed, std::uint64_t generation, std::uint64_t step
 
 Adapter::Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale) : layout(&layout), scale(scale) {
   for (const LoraGroup& group : layout.groups) {
-    const std::int64_t rows = static_cast<std::int64_t>(group.count) * layout.rank;
-    groups.push_back({at::empty({rows, group.in}, dtype), at::zeros({group.out, rows}, dtype)});
+    const std::int64_t width = layout.width(group);
+    groups.push_back({at::zeros({width, group.in}, dtype), at::zeros({group.out, width}, dtype)});
   }
 }
 
@@ -90,7 +90,8 @@ void Adapter::load(std::span<const float> flat) {
   const std::int64_t rank = layout->rank;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     const LoraGroup& group = layout->groups[g];
-    groups[g].a.copy_(view_of(flat, group.a, groups[g].a.size(0), group.in));
+    const std::int64_t rows = static_cast<std::int64_t>(group.count) * rank;
+    groups[g].a.narrow(0, 0, rows).copy_(view_of(flat, group.a, rows, group.in));
     std::int64_t row = 0;
     for (std::size_t i = 0; i < group.count; ++i) {
       const LoraPlace& place = layout->places[group.first + i];
@@ -103,7 +104,8 @@ void Adapter::load(std::span<const float> flat) {
 
 void store_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, const at::Tensor& db,
                     std::span<float> flat) {
-  view_of(flat, group.a, da.size(0), group.in).copy_(da);
+  const std::int64_t rows = static_cast<std::int64_t>(group.count) * layout.rank;
+  view_of(flat, group.a, rows, group.in).copy_(da.narrow(0, 0, rows));
   std::int64_t row = 0;
   for (std::size_t i = 0; i < group.count; ++i) {
     const LoraPlace& place = layout.places[group.first + i];

@@ -27,11 +27,17 @@ struct LoraGroup {
 };
 
 struct LoraLayout {
-  LoraLayout(const BaseShape& shape, std::int64_t rank);
+  /// top_layers: only so many of the last layers have an adapter (0: all).
+  LoraLayout(const BaseShape& shape, std::int64_t rank, std::int64_t top_layers = 0);
   std::int64_t rank;
-  std::int64_t size = 0;  ///< floats
+  std::int64_t first_layer = 0;  ///< the lowest that has an adapter
+  std::int64_t size = 0;         ///< floats
   std::vector<LoraPlace> places;
-  std::vector<LoraGroup> groups;  ///< four per layer: qkv, output, gate_up, down
+  std::vector<LoraGroup> groups;  ///< four per layer from first_layer on: qkv, output, gate_up, down
+  /// Columns of the group's bent input (LoraMatrices).
+  std::int64_t width(const LoraGroup& group) const {
+    return (static_cast<std::int64_t>(group.count) * rank + 15) / 16 * 16;
+  }
 };
 
 /// Draws A as PEFT does, kaiming_uniform(a = sqrt 5), from a counter-based generator keyed by seed,
@@ -41,10 +47,10 @@ void draw_lora(const LoraLayout& layout, std::uint64_t seed, std::uint64_t gener
 /// Fills out with +1 and -1, each with probability one half, keyed by seed and the two numbers.
 void draw_signs(std::uint64_t seed, std::uint64_t generation, std::uint64_t step, std::span<float> out);
 
-/// One group in compute precision.
+/// One group in compute precision. width: count rank, rounded up to whole tiles; what is beyond is zero.
 struct LoraMatrices {
-  at::Tensor a;  ///< (count rank, in) dtype
-  at::Tensor b;  ///< (out, count rank) dtype, block-diagonal
+  at::Tensor a;  ///< (width, in) dtype
+  at::Tensor b;  ///< (out, width) dtype, block-diagonal
 };
 
 /// An adapter ready to compute with: copies of the flat parameters in the base's precision.

@@ -1,14 +1,24 @@
-// Cross-entropy over a large vocabulary, in chunks of rows: never a full (tokens, vocabulary) tensor.
+// Cross-entropy over a large vocabulary without its logits: like flash attention (Dao et al. 2022, arXiv 2205.14135)
+// with the head's rows as keys and values. Each worker passes over its share of the vocabulary once, with a running
+// maximum and sum per row, and adds up exp(logit) times the head's row, which is what the gradient needs.
 // Stateless; called on the stage's thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
+
+#include "core/frozen_matrix.hpp"
+#include "core/workspace.hpp"
+
 namespace kpool {
 
-/// Negative log-likelihood of each target in nats, (rows) float32; one token's is capped at 87 nats,
-/// where a probability underflows. x: (rows, hidden) dtype; head: (vocabulary, hidden) dtype;
-/// targets: (rows) int64. gradient, where not null, becomes d(mean of the result)/dx, (rows, hidden) float32.
-at::Tensor token_nats(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, at::Tensor* gradient);
+/// nats: negative log-likelihood of each target, (rows) float32. x: (rows, padded to a multiple of 32; hidden) of the
+/// head's dtype; targets: (rows) int64. gradient, where not null, becomes d(mean of nats)/dx, (rows, hidden) float32.
+void token_nats(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& targets, at::Tensor& nats,
+                at::Tensor* gradient, Workspace& workspace);
+
+/// The most that it takes of the workspace, in bytes.
+std::size_t loss_bytes(const FrozenMatrix& head, std::int64_t rows, bool gradient, int threads);
 
 }  // namespace kpool

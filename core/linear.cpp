@@ -1,0 +1,226 @@
+#include "core/linear.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/panel_product.hpp"
+
+namespace kpool {
+namespace {
+
+/// Packs W^T, panels of rows of W.
+template <class T>
+void pack_forward(const FrozenMatrix& weight, std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
+  const std::int64_t depth = weight.columns, first = panel * kPanel;
+  const std::int64_t rows = std::min(count * kPanel, weight.rows - first);
+  const T* from = nullptr;
+  if (weight.dense.defined()) {
+    from = data<T>(weight.dense) + first * depth;
+  } else {
+    weight.expand(first, rows, 0, depth, scratch.expanded, depth);
+    from = scratch.expanded;
+  }
+  for (std::int64_t p = 0; p < count; ++p)
+    simd::rows<T>().pack_columns(from + p * kPanel * depth, depth, depth, std::min(kPanel, rows - p * kPanel),
+                                 scratch.panels + p * panel_size<T>(depth));
+}
+
+/// Packs W, panels of its columns.
+template <class T>
+void pack_backward(const FrozenMatrix& weight, std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
+  const std::int64_t depth = weight.rows, first = panel * kPanel;
+  const std::int64_t columns = std::min(count * kPanel, weight.columns - first);
+  const T* from = nullptr;
+  std::int64_t stride = 0;
+  if (weight.dense.defined()) {
+    from = data<T>(weight.dense) + first;
+    stride = weight.columns;
+  } else {  // whole blocks of the file: of a wide block more than is packed
+    const std::int64_t step = weight.column_step(), begin = first / step * step;
+    const std::int64_t end = std::min(weight.columns, (first + columns + step - 1) / step * step);
+    stride = end - begin;
+    if (scratch.expanded_at != begin * weight.columns + end) weight.expand(0, depth, begin, stride, scratch.expanded, stride);
+    scratch.expanded_at = begin * weight.columns + end;
+    from = scratch.expanded + first - begin;
+  }
+  for (std::int64_t p = 0; p < count; ++p)
+    simd::rows<T>().pack_rows(from + p * kPanel, stride, depth, std::min(kPanel, columns - p * kPanel),
+                              scratch.panels + p * panel_size<T>(depth));
+}
+
+std::int64_t expanded_forward(const FrozenMatrix& weight, std::size_t element) {
+  return weight.dense.defined() ? 0 : group_panels(weight.columns, element) * kPanel * weight.columns;
+}
+
+std::int64_t expanded_backward(const FrozenMatrix& weight, std::size_t element) {
+  if (weight.dense.defined()) return 0;
+  return weight.rows * (group_panels(weight.rows, element) * kPanel + 2 * weight.column_step());
+}
+
+/// bent = scale x right^T: right is A (width, in), or bent = scale x right with right B (out, width).
+template <class T>
+void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, double scale, at::Tensor& bent,
+          Workspace& workspace) {
+  const std::int64_t depth = x.size(1), width = bent.size(1);
+  const PanelProduct<T> product{x.size(0), depth, width, data<T>(x), depth};
+  T* out = data<T>(bent);
+  multiply_panels<T>(product, 0, workspace,
+         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
+           for (std::int64_t p = 0; p < count; ++p) {
+             const std::int64_t first = (panel + p) * kPanel, columns = std::min(kPanel, width - first);
+             T* to = scratch.panels + p * panel_size<T>(depth);
+             if (transposed) simd::rows<T>().pack_columns(data<T>(right) + first * depth, depth, depth, columns, to);
+             else simd::rows<T>().pack_rows(data<T>(right) + first, width, depth, columns, to);
+           }
+         },
+         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, float* sums,
+             std::int64_t stride) {
+           for (std::int64_t i = 0; i < rows; ++i) {
+             float* s = sums + i * stride;
+             for (std::int64_t j = 0; j < columns; ++j) s[j] *= static_cast<float>(scale);
+             simd::rows<T>().from_float(s, columns, out + (row + i) * width + column);
+           }
+         });
+}
+
+template <class T>
+void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, Workspace& workspace) {
+  const std::int64_t depth = in.size(1), columns = out.size(1);
+  PanelProduct<T> product{in.size(0), depth, columns, data<T>(in), depth};
+  if (linear.lora) {
+    bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace);
+    product.a2 = data<T>(bent);
+    product.depth2 = product.a2_stride = bent.size(1);
+  }
+  const T* bias = linear.bias ? data<T>(*linear.bias) : nullptr;
+  T* to = data<T>(out);
+  multiply_panels<T>(product, expanded_forward(linear.weight, sizeof(T)), workspace,
+         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
+           pack_forward(linear.weight, panel, count, scratch);
+           for (std::int64_t p = 0; linear.lora && p < count; ++p) {
+             const std::int64_t first = (panel + p) * kPanel, width = product.depth2;
+             simd::rows<T>().pack_columns(data<T>(linear.lora->b) + first * width, width, width,
+                                          std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
+           }
+         },
+         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, float* sums,
+             std::int64_t stride) {
+           for (std::int64_t i = 0; i < rows; ++i) {
+             if (bias) simd::rows<T>().add_to_float(bias + column, count, sums + i * stride);
+             simd::rows<T>().from_float(sums + i * stride, count, to + (row + i) * columns + column);
+           }
+         });
+}
+
+template <class T>
+void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tensor& dbent, at::Tensor& din,
+                    Workspace& workspace) {
+  const std::int64_t depth = dout.size(1), columns = din.size(1), width = dbent.size(1);
+  const PanelProduct<T> product{dout.size(0), depth, columns, data<T>(dout), depth, data<T>(dbent), width, width};
+  T* to = data<T>(din);
+  multiply_panels<T>(product, expanded_backward(linear.weight, sizeof(T)), workspace,
+         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
+           pack_backward(linear.weight, panel, count, scratch);
+           for (std::int64_t p = 0; p < count; ++p) {
+             const std::int64_t first = (panel + p) * kPanel;
+             simd::rows<T>().pack_rows(data<T>(linear.lora->a) + first, columns, width,
+                                       std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
+           }
+         },
+         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const float* sums,
+             std::int64_t stride) {
+           for (std::int64_t i = 0; i < rows; ++i)
+             simd::rows<T>().from_float(sums + i * stride, count, to + (row + i) * columns + column);
+         });
+}
+
+/// put(first column, columns, sums, stride) of left^T right, (width, columns): the products that sum over tokens.
+template <class T, class Put>
+void over_tokens(const at::Tensor& left, const at::Tensor& right, Workspace& workspace, Put put) {
+  const std::int64_t tokens = left.size(0), width = left.size(1), columns = right.size(1);
+  Workspace::Frame frame(workspace);
+  at::Tensor turned = workspace.take({width, tokens}, left.scalar_type());
+  simd::rows<T>().transpose(data<T>(left), width, tokens, width, data<T>(turned), tokens);
+  const PanelProduct<T> product{width, tokens, columns, data<T>(turned), tokens};
+  multiply_panels<T>(product, 0, workspace,
+         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
+           for (std::int64_t p = 0; p < count; ++p) {
+             const std::int64_t first = (panel + p) * kPanel;
+             simd::rows<T>().pack_rows(data<T>(right) + first, columns, tokens, std::min(kPanel, columns - first),
+                                       scratch.panels + p * panel_size<T>(tokens));
+           }
+         },
+         put);
+}
+
+template <class T>
+void b_gradient(const at::Tensor& bent, const at::Tensor& dout, const GradientSink& sink, Workspace& workspace) {
+  const std::int64_t rank = sink.layout.rank;
+  over_tokens<T>(bent, dout, workspace,
+                 [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums,
+                     std::int64_t stride) {
+                   std::int64_t out = 0;  // row of the group where the place begins
+                   for (std::size_t i = 0; i < sink.group.count; ++i) {
+                     const LoraPlace& place = sink.layout.places[sink.group.first + i];
+                     const std::int64_t from = std::max(column, out), to = std::min(column + columns, out + place.out);
+                     const auto base = static_cast<std::int64_t>(i) * rank;
+                     for (std::int64_t r = std::max(base, row); r < std::min(base + rank, row + rows); ++r)
+                       for (std::int64_t j = from; j < to; ++j)
+                         sink.flat[place.b + (j - out) * rank + r - base] = sums[(r - row) * stride + j - column];
+                     out += place.out;
+                   }
+                 });
+}
+
+template <class T>
+void a_gradient_as(const at::Tensor& in, const at::Tensor& dbent, const GradientSink& sink, Workspace& workspace) {
+  const auto used = static_cast<std::int64_t>(sink.group.count) * sink.layout.rank;  // the rest of the width is padding
+  float* to = sink.flat.data() + sink.group.a;
+  over_tokens<T>(dbent, in, workspace,
+                 [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums,
+                     std::int64_t stride) {
+                   for (std::int64_t r = row; r < std::min(row + rows, used); ++r)
+                     std::memcpy(to + r * sink.group.in + column, sums + (r - row) * stride, columns * sizeof(float));
+                 });
+}
+
+template <class T>
+std::size_t bytes_as(const FrozenMatrix& weight, std::int64_t width, std::int64_t tokens, int threads) {
+  const std::size_t products[] = {
+      panel_bytes<T>(weight.columns, width, expanded_forward(weight, sizeof(T)), threads),
+      panel_bytes<T>(weight.rows, width, expanded_backward(weight, sizeof(T)), threads),
+      Workspace::size_of({width, tokens}, weight.dtype) + panel_bytes<T>(tokens, 0, 0, threads)};
+  return *std::max_element(std::begin(products), std::end(products));
+}
+
+}  // namespace
+
+std::size_t linear_bytes(const FrozenMatrix& weight, std::int64_t width, std::int64_t tokens, int threads) {
+  std::size_t bytes = 0;
+  by_type(weight.dtype, [&]<class T>(T) { bytes = bytes_as<T>(weight, width, tokens, threads); });
+  return bytes;
+}
+
+void project(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, Workspace& workspace) {
+  by_type(in.scalar_type(), [&]<class T>(T) { project_as<T>(linear, in, bent, out, workspace); });
+}
+
+void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent, Workspace& workspace) {
+  by_type(in.scalar_type(),
+          [&]<class T>(T) { bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace); });
+}
+
+void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
+                      at::Tensor* din, const GradientSink& sink, Workspace& workspace) {
+  by_type(dout.scalar_type(), [&]<class T>(T) {
+    b_gradient<T>(bent, dout, sink, workspace);
+    bend_as<T>(dout, linear.lora->b, false, linear.scale, dbent, workspace);
+    if (din) input_gradient<T>(linear, dout, dbent, *din, workspace);
+  });
+}
+
+void a_gradient(const at::Tensor& in, const at::Tensor& dbent, const GradientSink& sink, Workspace& workspace) {
+  by_type(in.scalar_type(), [&]<class T>(T) { a_gradient_as<T>(in, dbent, sink, workspace); });
+}
+
+}  // namespace kpool
