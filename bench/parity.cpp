@@ -60,7 +60,10 @@ void add_adapter(const Base& base, std::span<const Segment> segments, std::int64
     for (std::int64_t i = place.b; i < place.b + place.out * rank; ++i) flat[i] = 0.005f * signs[i];
   Adapter adapter(layout, base.weights().dtype, 2.0);
   adapter.load(flat);
-  const at::Tensor loss = nats_and_gradient(base.weights(), make_batch(base.weights(), segments), adapter, gradient);
+  const Batch batch = make_batch(base.weights(), segments);
+  const StepPlan plan = plan_step(base.weights(), layout, batch.tokens, thread_count());
+  Workspace workspace;
+  const at::Tensor loss = nats_and_gradient(base.weights(), batch, adapter, plan, gradient, workspace);
   reply.add("nats", loss);
   auto slice = [](const std::vector<float>& all, std::int64_t offset, std::int64_t count) {
     return std::vector<float>(all.begin() + offset, all.begin() + offset + count);
@@ -107,6 +110,7 @@ int main(int count, char** arguments) {
   const auto texts = request.at("texts").get<std::vector<std::string>>();
   use_threads(0);
   Reply reply;
+  Workspace workspace;
   const std::string layers = std::to_string(request.at("layers").get<int>());
   add_embeddings("embedding.minilm", {"minilm", arguments[2]}, base, texts, reply);
   const auto tokens = add_embeddings("embedding.base", {"base:" + layers}, base, texts, reply);
@@ -115,7 +119,7 @@ int main(int count, char** arguments) {
     const std::span<const std::int32_t> row = tokens[i];
     segments.push_back({row.first(std::min(row.size(), request.at("tokens").get<std::size_t>())), 1});
     const Batch batch = make_batch(base->weights(), {&segments.back(), 1});
-    reply.add("logits." + std::to_string(i), logits(base->weights(), batch, nullptr).narrow(0, 0, batch.tokens));
+    reply.add("logits." + std::to_string(i), logits(base->weights(), batch, nullptr, workspace).narrow(0, 0, batch.tokens));
   }
   add_adapter(*base, segments, request.at("rank"), reply);
   reply.write();

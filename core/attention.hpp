@@ -1,30 +1,31 @@
-// Causal self-attention with grouped key-value heads over a packed batch, forward and backward, as
-// plain batched GEMMs per block of queries. Stateless; called on the stage's thread.
+// Causal self-attention with grouped key-value heads over a packed batch, forward and backward; no row sees another
+// record. Stateless; called on the stage's thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <vector>
+#include <cstddef>
 
 #include "core/base.hpp"
 #include "core/batch.hpp"
+#include "core/workspace.hpp"
 
 namespace kpool {
 
-/// What the backward pass needs again; group = heads / kv_heads.
-struct AttentionTape {
-  at::Tensor q;  ///< (kv_heads, group, tokens, head_width) dtype, rotated and scaled by 1 / sqrt(head_width)
-  at::Tensor k;  ///< (kv_heads, tokens, head_width) dtype, rotated
-  at::Tensor v;  ///< (kv_heads, tokens, head_width) dtype
-  std::vector<at::Tensor> probabilities;  ///< per block: (kv_heads, group * rows, keys) dtype
-};
+/// Rotates q and k of qkv in place (RoPE), q also times 1 / sqrt(head_width).
+/// qkv: (tokens, (heads + 2 kv_heads) head_width) dtype.
+void rotate(at::Tensor& qkv, const Batch& batch, const BaseShape& shape, Workspace& workspace);
 
-/// qkv: (tokens, (heads + 2 kv_heads) head_width) dtype. Returns (tokens, heads head_width).
-/// tape may be null.
-at::Tensor attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, AttentionTape* tape);
+/// qkv: rotated. Writes out, (tokens, heads head_width) dtype, and log_sums, (heads, tokens) float32: the logarithm of
+/// each query's sum of exponentials.
+void attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, at::Tensor& out, at::Tensor& log_sums,
+            Workspace& workspace);
 
-/// dout: (tokens, heads head_width) dtype. Returns the gradient of qkv.
-at::Tensor attend_backward(const at::Tensor& dout, const Batch& batch, const BaseShape& shape,
-                           const AttentionTape& tape);
+/// dout, out: (tokens, heads head_width) dtype. Writes dqkv, the gradient of the projection's output before rotation.
+void attend_backward(const at::Tensor& dout, const at::Tensor& out, const at::Tensor& qkv, const at::Tensor& log_sums,
+                     const Batch& batch, const BaseShape& shape, at::Tensor& dqkv, Workspace& workspace);
+
+/// The most that one of these takes of the workspace, in bytes.
+std::size_t attention_bytes(const BaseShape& shape, std::int64_t tokens, at::ScalarType dtype, int threads);
 
 }  // namespace kpool

@@ -78,7 +78,7 @@ void Decoder::take_all(LayerTape& tape) {
 /// From the normed input to the heads' outputs.
 void Decoder::attention(const Linears& linears, LayerTape& tape) {
   project(linears.qkv, normed_, tape.bent[kQkv], tape.qkv, workspace_);
-  rotate(tape.qkv, batch_, weights_.shape);
+  rotate(tape.qkv, batch_, weights_.shape, workspace_);
   attend(tape.qkv, batch_, weights_.shape, tape.mixed, tape.log_sums, workspace_);
 }
 

@@ -24,7 +24,7 @@ class BaseEmbedder final : public Embedder {
   std::vector<float> embed(std::string_view, std::span<const std::int32_t> tokens) const override {
     const Segment segment{tokens.first(std::min<std::size_t>(tokens.size(), tokens_max_))};
     const Batch batch = make_batch(base_->weights(), {&segment, 1});
-    const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr);
+    const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_);
     const at::Tensor mean = hidden.narrow(0, 0, batch.tokens).mean(0).contiguous();
     const float* values = mean.const_data_ptr<float>();
     return {values, values + mean.numel()};
@@ -36,6 +36,7 @@ class BaseEmbedder final : public Embedder {
   const std::shared_ptr<const Base> base_;
   const std::int64_t layers_;
   const std::size_t tokens_max_;
+  mutable Workspace workspace_;  // scratch alone: an embedder belongs to one thread
 };
 
 bool blank(std::string_view text) {

@@ -30,12 +30,14 @@ class LoraLearner final : public Learner {
       : options_(options),
         base_(std::move(base)),
         weights_(base_->weights()),
-        layout_(weights_.shape, options.rank),
+        layout_(weights_.shape, options.rank, options.top_layers),
         identity_{options.alpha, base_->fingerprint()},
         adapter_(layout_, weights_.dtype, options.alpha / options.rank),
         gradient_(static_cast<std::size_t>(layout_.size)),
         slots_(options.slots) {
     KPOOL_ASSERT(weights_.whole() && options.slots > 0 && options.tokens_per_step >= 2);
+    use_threads(options.threads);
+    plan_ = plan_step(weights_, layout_, options.tokens_per_step, thread_count(), options.activation_bytes);
   }
 
   void open(const Birth& birth) override {
@@ -102,7 +104,7 @@ class LoraLearner final : public Learner {
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
     adapter_.load(slot.state.weights);
-    report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, gradient_));
+    report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
     if (!std::isfinite(report.loss) || !finite(gradient_)) return refuse(slot, pieces, report);
     report.step = slot.state.step + 1;
     measure(slot.state, batch, report);
@@ -124,7 +126,7 @@ class LoraLearner final : public Learner {
 
   /// Gain and sharpness (method.md 2(d)), where this step is due for them; both before the update.
   void measure(const SlotState& state, const Batch& batch, StepReport& report) {
-    if (due(report.step, options_.gain_every)) report.gain = mean_of(nats(weights_, batch, nullptr)) - report.loss;
+    if (due(report.step, options_.gain_every)) report.gain = mean_of(nats(weights_, batch, nullptr, workspace_)) - report.loss;
     if (!due(report.step, options_.sharpness_every)) return;
     std::vector<float> signs(gradient_.size()), moved(gradient_.size());
     draw_signs(options_.seed, state.generation, report.step, signs);
@@ -132,7 +134,7 @@ class LoraLearner final : public Learner {
     for (const auto eta : {static_cast<float>(options_.learning_rate), -static_cast<float>(options_.learning_rate)}) {
       for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = state.weights[i] + eta * signs[i];
       adapter_.load(moved);
-      sum += mean_of(nats(weights_, batch, &adapter_));
+      sum += mean_of(nats(weights_, batch, &adapter_, workspace_));
     }
     report.sharpness = 0.5 * (sum - 2 * report.loss);
   }
@@ -144,6 +146,8 @@ class LoraLearner final : public Learner {
   const SlotIdentity identity_;
   Adapter adapter_;              // scratch: the slot of the step in compute precision
   std::vector<float> gradient_;  // scratch: (layout.size)
+  StepPlan plan_;
+  Workspace workspace_;
   std::vector<Slot> slots_;
   std::set<std::uint32_t> dirty_;
 };

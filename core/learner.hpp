@@ -2,6 +2,7 @@
 // alone. Only the slot that a sample was routed to changes; all others keep their bytes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -62,6 +63,8 @@ struct LearnerOptions {
   std::uint32_t gain_every = 8;       ///< steps of a slot between two measurements of its gain (0: never)
   std::uint32_t sharpness_every = 64; ///< and of its sharpness (0: never)
   std::uint64_t seed = 0;
+  std::uint32_t top_layers = 0;  ///< only so many of the last layers have an adapter (0: all)
+  std::size_t activation_bytes = 0;  ///< limit of a step's workspace (0: as much as is fastest)
   std::uint32_t threads = 0;     ///< of the calling thread's libtorch kernels; 0: one per core
 };
 

@@ -157,8 +157,9 @@ class Merge {
            T* scratch) const {
     const std::int64_t hidden = shape_.hidden;
     auto* row = reinterpret_cast<float*>(scratch + up_to(hidden, kPanel));
-    head_.expand(target, 1, 0, hidden, scratch, hidden);
-    simd::rows<T>().to_float(scratch, hidden, row);
+    if (shape_.expands) head_.expand(target, 1, 0, hidden, scratch, hidden);
+    const T* from = shape_.expands ? scratch : data<T>(head_.dense) + target * hidden;
+    simd::rows<T>().to_float(from, hidden, row);
     const auto pull = static_cast<float>(surplus / count_);
     for (std::int64_t j = 0; j < hidden; ++j) gradient[j] = pull * row[j];
     for (const auto& share : shares_) {

@@ -128,7 +128,7 @@ class LlamaScorer final : public Scorer {
     for (const auto& piece : pieces) segments.push_back({piece.sample.tokens, piece.context});
     const Batch batch = make_batch(weights_, segments);
     if (batch.counted == 0) return;
-    const at::Tensor all = nats(weights_, batch, active_ ? &active_->adapter : nullptr);
+    const at::Tensor all = nats(weights_, batch, active_ ? &active_->adapter : nullptr, workspace_);
     const float* values = all.const_data_ptr<float>();
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       Score& score = scores[pieces[i].sample.origin.seq];
@@ -141,6 +141,7 @@ class LlamaScorer final : public Scorer {
   const std::shared_ptr<const Base> base_;
   const Base::Weights& weights_;
   std::unique_ptr<Active> active_;
+  Workspace workspace_;
 };
 
 }  // namespace

@@ -13,4 +13,6 @@ void use_threads(std::uint32_t count) {
   if (at::get_num_threads() != wanted) at::set_num_threads(wanted);
 }
 
+int thread_count() { return at::get_num_threads(); }
+
 }  // namespace kpool

@@ -7,5 +7,7 @@ namespace kpool {
 
 /// 0: one per core. Holds for the calling thread until it calls again; costs nothing when unchanged.
 void use_threads(std::uint32_t count);
+/// Those of the calling thread now.
+int thread_count();
 
 }  // namespace kpool

@@ -43,9 +43,16 @@ std::vector<float> random_adapter(const LoraLayout& layout) {
   return flat;
 }
 
+Workspace workspace;  // of all tests here
+
+StepPlan plan_of(const Base& base, const Batch& batch, const Adapter& adapter) {
+  return plan_step(base.weights(), *adapter.layout, batch.tokens, thread_count());
+}
+
 double mean_nats(const Base& base, const Batch& batch, Adapter& adapter, const std::vector<float>& flat) {
   adapter.load(flat);
-  return nats(base.weights(), batch, &adapter).sum(at::kDouble).item<double>() / static_cast<double>(batch.counted);
+  const at::Tensor all = nats(base.weights(), batch, &adapter, workspace);
+  return all.sum(at::kDouble).item<double>() / static_cast<double>(batch.counted);
 }
 
 /// Compares the gradient of each matrix with central differences, along the gradient itself and along
@@ -57,7 +64,7 @@ void check_gradients(const Base& base, const Batch& batch) {
   std::vector<float> gradient(layout.size), signs(layout.size);
   draw_signs(5, 1, 1, signs);
   adapter.load(flat);
-  nats_and_gradient(base.weights(), batch, adapter, gradient);
+  nats_and_gradient(base.weights(), batch, adapter, plan_of(base, batch, adapter), gradient, workspace);
   using Direction = std::vector<float>;
   auto check = [&](const std::string& name, std::int64_t offset, std::int64_t count, const Direction& direction) {
     const double norm = std::sqrt(std::inner_product(direction.begin() + offset, direction.begin() + offset + count,
@@ -112,10 +119,10 @@ TEST_CASE("packed segments do not see each other", "[llama]") {
   adapter.load(random_adapter(layout));
   const auto one = random_tokens(150, 1), two = random_tokens(77, 2), three = random_tokens(200, 3);
   const std::vector<Segment> segments{{one, 1}, {two, 1}, {three, 1}};
-  const at::Tensor packed = nats(base->weights(), make_batch(base->weights(), segments), &adapter);
+  const at::Tensor packed = nats(base->weights(), make_batch(base->weights(), segments), &adapter, workspace);
   std::int64_t row = 0;
   for (const Segment& segment : segments) {
-    const at::Tensor alone = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), &adapter);
+    const at::Tensor alone = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), &adapter, workspace);
     CHECK(packed.narrow(0, row, alone.size(0)).sub(alone).abs().max().item<float>() < 2e-5f);
     row += alone.size(0);
   }
@@ -127,9 +134,9 @@ TEST_CASE("a later token never changes an earlier prediction", "[llama]") {
   const auto base = load({});
   auto tokens = random_tokens(300, 4);
   const Segment segment{tokens, 1};
-  const at::Tensor before = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), nullptr);
+  const at::Tensor before = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), nullptr, workspace);
   tokens[250] = (tokens[250] + 1) % 256;
-  const at::Tensor after = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), nullptr);
+  const at::Tensor after = nats(base->weights(), make_batch(base->weights(), {&segment, 1}), nullptr, workspace);
   CHECK(at::equal(before.narrow(0, 0, 249), after.narrow(0, 0, 249)));
   CHECK_FALSE(at::equal(before.narrow(0, 249, 50), after.narrow(0, 249, 50)));
 }
@@ -157,7 +164,7 @@ TEST_CASE("an adapter with B = 0 changes nothing and gives A no gradient", "[lla
   const auto tokens = random_tokens(64, 6);
   const Segment segment{tokens, 1};
   const Batch batch = make_batch(base->weights(), {&segment, 1});
-  CHECK(at::equal(nats_and_gradient(base->weights(), batch, adapter, gradient), nats(base->weights(), batch, nullptr)));
+  CHECK(at::equal(nats_and_gradient(base->weights(), batch, adapter, plan_of(*base, batch, adapter), gradient, workspace), nats(base->weights(), batch, nullptr, workspace)));
   for (const LoraPlace& place : layout.places) {
     const auto* a = gradient.data() + place.a;
     const auto* b = gradient.data() + place.b;
@@ -171,8 +178,8 @@ TEST_CASE("bfloat16 agrees with float32 to its precision", "[llama]") {
   const auto exact = load({}), rough = load({}, "bfloat16");
   const auto tokens = random_tokens(200, 7);
   const Segment segment{tokens, 1};
-  const at::Tensor a = nats(exact->weights(), make_batch(exact->weights(), {&segment, 1}), nullptr);
-  const at::Tensor b = nats(rough->weights(), make_batch(rough->weights(), {&segment, 1}), nullptr);
+  const at::Tensor a = nats(exact->weights(), make_batch(exact->weights(), {&segment, 1}), nullptr, workspace);
+  const at::Tensor b = nats(rough->weights(), make_batch(rough->weights(), {&segment, 1}), nullptr, workspace);
   CHECK(std::abs(a.sub(b).mean().item<float>()) < 0.02f);
   CHECK(a.sub(b).abs().max().item<float>() < 0.5f);
 }

@@ -58,7 +58,9 @@ void check_adapted(const Base& base, const Batch& batch, const nlohmann::json& e
   Adapter adapter(layout, at::kFloat, 2.0);
   std::vector<float> gradient(layout.size);
   adapter.load(fixed_adapter(layout));
-  const at::Tensor nats = nats_and_gradient(base.weights(), batch, adapter, gradient);
+  const StepPlan plan = plan_step(base.weights(), layout, batch.tokens, thread_count());
+  Workspace workspace;
+  const at::Tensor nats = nats_and_gradient(base.weights(), batch, adapter, plan, gradient, workspace);
   const auto theirs = expected.at("nats").get<std::vector<float>>();
   REQUIRE(nats.size(0) == static_cast<std::int64_t>(theirs.size()));
   for (std::int64_t i = 0; i < nats.size(0); ++i) CHECK(std::abs(nats[i].item<float>() - theirs[i]) < 1e-3f);
@@ -91,7 +93,9 @@ TEST_CASE("the real model computes what transformers and PEFT do", "[model]") {
     check_embedding(std::get<EncodedRecord>(sentences[i]).embedding, expected.at("minilm_embedding")[i]);
     segments.push_back({record.tokens, 1});
     const Batch batch = make_batch((*base)->weights(), {&segments.back(), 1});
-    const auto [values, tokens] = at::max(logits((*base)->weights(), batch, nullptr).narrow(0, 0, batch.tokens), 1);
+    Workspace workspace;
+    const at::Tensor all = logits((*base)->weights(), batch, nullptr, workspace);
+    const auto [values, tokens] = at::max(all.narrow(0, 0, batch.tokens), 1);
     for (std::int64_t j = 0; j < batch.tokens; ++j) {
       CHECK(tokens[j].item<std::int64_t>() == expected.at("top_tokens")[i][j].get<std::int64_t>());
       CHECK(std::abs(values[j].item<double>() - expected.at("top_logits")[i][j].get<double>()) < 2e-2);
