@@ -1,7 +1,11 @@
 #include "core/gemm.hpp"
 
 #include <ATen/native/CPUBlas.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
 #include <c10/util/BFloat16.h>
+
+#include <exception>
 
 #include "core/result.hpp"
 
@@ -14,12 +18,22 @@ thread_local bool holds_tiles = false;  // brgemm leaves the tile registers conf
 
 const c10::BFloat16* cast(const Bf16* x) { return reinterpret_cast<const c10::BFloat16*>(x); }
 
+/// oneDNN has float32 tiles on x86-64 with AVX2; whether it has them elsewhere, only trying tells.
+bool runs_float_tiles() {
+  float a[kPanel] = {}, panel[kPanel] = {}, c[kPanel] = {};
+  try {
+    blas::brgemm(1, kPanel, 1, 1, kPanel, kPanel, false, a, panel, c, false);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 bool multiplies_bfloat16() {
 #if defined(__x86_64__)
-  return (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16")) &&
-         blas::could_pack(at::kBFloat16);
+  return (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16")) && blas::could_pack(at::kBFloat16);
 #else
   return false;
 #endif
@@ -40,7 +54,14 @@ void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t
 void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
               float* c, std::int64_t c_stride, bool add) {
   if (rows == 0 || depth == 0) return;
-  blas::brgemm(rows, kPanel, depth, a_stride, kPanel, c_stride, add, a, panel, c);
+  static const bool has_tiles = runs_float_tiles();
+  if (has_tiles) return blas::brgemm(rows, kPanel, depth, a_stride, kPanel, c_stride, add, a, panel, c, false);
+  // from_blob takes no const pointer; a and the panel are only read.
+  const at::Tensor left = at::from_blob(const_cast<float*>(a), {rows, depth}, {a_stride, 1}, at::kFloat);
+  const at::Tensor right = at::from_blob(const_cast<float*>(panel), {depth, kPanel}, at::kFloat);
+  at::Tensor out = at::from_blob(c, {rows, kPanel}, {c_stride, 1}, at::kFloat);
+  if (add) out.addmm_(left, right);
+  else at::mm_out(out, left, right);
 }
 
 }  // namespace kpool
