@@ -11,9 +11,13 @@
 
 namespace kpool {
 
+/// Who computes: our tiles and kernels on the CPU, or libtorch's operators on any device (core/library.hpp).
+enum class Operators { tiles, library };
+
 class Workspace {
  public:
-  explicit Workspace(at::Device device = at::kCPU) : device_(device) {}
+  explicit Workspace(Operators operators = Operators::tiles, at::Device device = at::kCPU)
+      : operators_(operators), device_(device) {}
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -29,6 +33,7 @@ class Workspace {
   std::size_t peak() const { return peak_; }
   std::size_t capacity() const { return capacity_; }
   at::Device device() const { return device_; }
+  Operators operators() const { return operators_; }
 
   /// Gives back what was taken in its lifetime.
   class Frame {
@@ -44,6 +49,7 @@ class Workspace {
   };
 
  private:
+  const Operators operators_;
   const at::Device device_;
   std::byte* begin_ = nullptr;
   std::size_t capacity_ = 0, used_ = 0, peak_ = 0;
