@@ -73,13 +73,9 @@ void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, doub
              else simd::rows<T>().pack_rows(data<T>(right) + first, width, depth, columns, to);
            }
          },
-         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, float* sums,
-             std::int64_t stride) {
-           for (std::int64_t i = 0; i < rows; ++i) {
-             float* s = sums + i * stride;
-             for (std::int64_t j = 0; j < columns; ++j) s[j] *= static_cast<float>(scale);
-             simd::rows<T>().from_float(s, columns, out + (row + i) * width + column);
-           }
+         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums) {
+           simd::rows<T>().scaled_tile(sums, kPanel, rows, columns, static_cast<float>(scale),
+                                       out + row * width + column, width);
          });
 }
 
@@ -103,12 +99,10 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
                                           std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
            }
          },
-         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, float* sums,
-             std::int64_t stride) {
-           for (std::int64_t i = 0; i < rows; ++i) {
-             if (bias) simd::rows<T>().add_to_float(bias + column, count, sums + i * stride);
-             simd::rows<T>().from_float(sums + i * stride, count, to + (row + i) * columns + column);
-           }
+         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, float* sums) {
+           for (std::int64_t i = 0; bias && i < rows; ++i)
+             simd::rows<T>().add_to_float(bias + column, count, sums + i * kPanel);
+           simd::rows<T>().scaled_tile(sums, kPanel, rows, count, 1, to + row * columns + column, columns);
          });
 }
 
@@ -127,14 +121,12 @@ void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tens
                                        std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
            }
          },
-         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const float* sums,
-             std::int64_t stride) {
-           for (std::int64_t i = 0; i < rows; ++i)
-             simd::rows<T>().from_float(sums + i * stride, count, to + (row + i) * columns + column);
+         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const float* sums) {
+           simd::rows<T>().scaled_tile(sums, kPanel, rows, count, 1, to + row * columns + column, columns);
          });
 }
 
-/// put(first column, columns, sums, stride) of left^T right, (width, columns): the products that sum over tokens.
+/// put as in multiply_panels, of left^T right, (width, columns): the products that sum over tokens.
 template <class T, class Put>
 void over_tokens(const at::Tensor& left, const at::Tensor& right, Workspace& workspace, Put put) {
   const std::int64_t tokens = left.size(0), width = left.size(1), columns = right.size(1);
@@ -157,8 +149,8 @@ template <class T>
 void b_gradient(const at::Tensor& bent, const at::Tensor& dout, const GradientSink& sink, Workspace& workspace) {
   const std::int64_t rank = sink.layout.rank;
   over_tokens<T>(bent, dout, workspace,
-                 [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums,
-                     std::int64_t stride) {
+                 [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
+                     const float* sums) {
                    std::int64_t out = 0;  // row of the group where the place begins
                    for (std::size_t i = 0; i < sink.group.count; ++i) {
                      const LoraPlace& place = sink.layout.places[sink.group.first + i];
@@ -166,7 +158,7 @@ void b_gradient(const at::Tensor& bent, const at::Tensor& dout, const GradientSi
                      const auto base = static_cast<std::int64_t>(i) * rank;
                      for (std::int64_t r = std::max(base, row); r < std::min(base + rank, row + rows); ++r)
                        for (std::int64_t j = from; j < to; ++j)
-                         sink.flat[place.b + (j - out) * rank + r - base] = sums[(r - row) * stride + j - column];
+                         sink.flat[place.b + (j - out) * rank + r - base] = sums[(r - row) * kPanel + j - column];
                      out += place.out;
                    }
                  });
@@ -177,10 +169,10 @@ void a_gradient_as(const at::Tensor& in, const at::Tensor& dbent, const Gradient
   const auto used = static_cast<std::int64_t>(sink.group.count) * sink.layout.rank;  // the rest of the width is padding
   float* to = sink.flat.data() + sink.group.a;
   over_tokens<T>(dbent, in, workspace,
-                 [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums,
-                     std::int64_t stride) {
+                 [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
+                     const float* sums) {
                    for (std::int64_t r = row; r < std::min(row + rows, used); ++r)
-                     std::memcpy(to + r * sink.group.in + column, sums + (r - row) * stride, columns * sizeof(float));
+                     std::memcpy(to + r * sink.group.in + column, sums + (r - row) * kPanel, columns * sizeof(float));
                  });
 }
 

@@ -13,6 +13,7 @@ namespace kpool {
 namespace {
 
 constexpr std::int64_t kRowsAtOnce = 1024;         ///< of x: bounds the workers' sums for long batches
+constexpr std::int64_t kTileRows = 64;              ///< whose logits stay in the first cache
 constexpr std::int64_t kRowStep = 32;               ///< tiles have few heights, for each of which oneDNN makes a kernel
 constexpr std::int64_t kBlockBytes = 320 << 10;    ///< of the head, taken together: packed both ways it fits the cache
 

@@ -14,8 +14,14 @@
 
 namespace kpool {
 
-constexpr std::int64_t kTileRows = 64;            ///< rows of a tile: its sums stay in the first cache
-constexpr std::int64_t kGroupBytes = 320 << 10;  ///< panels that are packed together: they stay in the second
+constexpr std::int64_t kGroupBytes = 320 << 10;  ///< panels that are packed together, to stay in the second cache
+constexpr std::int64_t kLeftBytes = 640 << 10;   ///< and the left operand's rows that they are multiplied with
+
+/// Rows of the left operand that a tile has.
+inline std::int64_t tile_rows(std::int64_t depth, std::size_t element) {
+  const auto bytes = depth * static_cast<std::int64_t>(element);
+  return std::clamp<std::int64_t>(kLeftBytes / std::max<std::int64_t>(bytes, 1) / 32 * 32, 32, 512);
+}
 
 /// Panels that are packed together, so that the other operand is read once for all of them.
 inline std::int64_t group_panels(std::int64_t depth, std::size_t element) {
@@ -32,7 +38,7 @@ struct PanelScratch {
   T* extra;      ///< the adapter's panels beside them
   T* expanded;   ///< a block of a quantised matrix
   std::int64_t expanded_at = -1;  ///< which one lies there, if any
-  float* sums;   ///< (kTileRows, group * kPanel)
+  float* sums;   ///< (tile_rows, kPanel)
 };
 
 struct ScratchSizes {
@@ -47,7 +53,7 @@ struct ScratchSizes {
 template <class T>
 ScratchSizes scratch_sizes(std::int64_t depth, std::int64_t width, std::int64_t expanded) {
   const std::int64_t group = group_panels(depth, sizeof(T));
-  return {group * panel_size<T>(depth), group * panel_size<T>(width), expanded, kTileRows * group * kPanel};
+  return {group * panel_size<T>(depth), group * panel_size<T>(width), expanded, tile_rows(depth, sizeof(T)) * kPanel};
 }
 
 template <class T>
@@ -75,14 +81,15 @@ struct PanelProduct {
   std::int64_t depth2 = 0, a2_stride = 0;
 };
 
-/// Calls pack(first panel, count, scratch) for each group of panels, and put(row, rows, first column, columns, sums,
-/// stride) for each finished tile of it; splits the panels, and if these are few the rows, over the threads.
+/// Calls pack(first panel, count, scratch) for each group of panels, and put(row, rows, first column, columns, sums)
+/// for each finished tile of it, sums: (rows, kPanel); splits the panels, and if these are few the rows, over the
+/// threads.
 template <class T, class Pack, class Put>
 void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Workspace& workspace, Pack pack, Put put) {
   const std::int64_t panels = panels_of(product.columns), threads = at::get_num_threads();
-  const std::int64_t tiles = (product.rows + kTileRows - 1) / kTileRows;
-  const std::int64_t parts = std::min(tiles, std::max<std::int64_t>(1, 2 * threads / panels));
-  const std::int64_t part_rows = (tiles + parts - 1) / parts * kTileRows;
+  const std::int64_t most = tile_rows(product.depth, sizeof(T)), blocks = (product.rows + 31) / 32;
+  const std::int64_t parts = std::min(blocks, std::max<std::int64_t>(1, 2 * threads / panels));
+  const std::int64_t part_rows = (blocks + parts - 1) / parts * 32;
   const std::int64_t group = group_panels(product.depth, sizeof(T));
   const ScratchSizes sizes = scratch_sizes<T>(product.depth, product.depth2, expanded);
   Workspace::Frame frame(workspace);
@@ -96,19 +103,17 @@ void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Work
       const std::int64_t count = std::min({group, end - at, panels - panel});
       pack(panel, count, scratch);
       const std::int64_t last = std::min(product.rows, (part + 1) * part_rows);
-      const std::int64_t first_column = panel * kPanel, stride = count * kPanel;
-      const std::int64_t columns = std::min(stride, product.columns - first_column);
-      for (std::int64_t row = part * part_rows; row < last; row += kTileRows) {
-        const std::int64_t rows = std::min(kTileRows, last - row);
+      for (std::int64_t row = part * part_rows; row < last; row += most) {
+        const std::int64_t rows = std::min(most, last - row);
         for (std::int64_t p = 0; p < count; ++p) {
-          float* sums = scratch.sums + p * kPanel;
           multiply(rows, product.depth, product.a + row * product.a_stride, product.a_stride,
-                   scratch.panels + p * panel_size<T>(product.depth), sums, stride, false);
+                   scratch.panels + p * panel_size<T>(product.depth), scratch.sums, kPanel, false);
           if (product.a2)
             multiply(rows, product.depth2, product.a2 + row * product.a2_stride, product.a2_stride,
-                     scratch.extra + p * panel_size<T>(product.depth2), sums, stride, true);
+                     scratch.extra + p * panel_size<T>(product.depth2), scratch.sums, kPanel, true);
+          const std::int64_t column = (panel + p) * kPanel;
+          put(row, rows, column, std::min(kPanel, product.columns - column), scratch.sums);
         }
-        put(row, rows, first_column, columns, scratch.sums, stride);
       }
       at += count;
     }

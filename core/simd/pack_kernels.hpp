@@ -9,6 +9,7 @@ namespace kpool::simd {
 namespace {
 
 constexpr std::int64_t kLanes = kWidth / 4;
+constexpr std::int64_t kAheadBytes = 256, kRowsAhead = 32;  // prefetched: along a row, and down a column
 
 /// (kWidth, 4) of 32 bits to (4, kWidth). Strides in bytes.
 KPOOL_INLINE void transpose_block32(const char* in, std::int64_t in_stride, char* out, std::int64_t out_stride) {
@@ -87,6 +88,9 @@ KPOOL_INLINE void transpose_all(const char* in, std::int64_t in_stride, std::int
     if (whole) {
       std::int64_t c = 0;
       for (; c + width <= columns; c += width) {
+        if (c * bytes % 64 == 0) {  // many rows at once are more streams than the processor follows by itself
+          for (std::int64_t i = 0; i < height; ++i) __builtin_prefetch(from + i * in_stride + c * bytes + kAheadBytes);
+        }
         Element::block(from + c * bytes, in_stride, to + c * out_stride, out_stride);
       }
       c = columns - width;
@@ -143,7 +147,11 @@ inline void pack_rows(const float* in, std::int64_t stride, std::int64_t depth, 
 inline void pack_rows(const Bf16* in, std::int64_t stride, std::int64_t depth, std::int64_t count, Bf16* panel) {
   std::int64_t d = 0;
   if (count == kPanel) {
-    for (; d + 2 <= depth; d += 2) interleave(in + d * stride, in + (d + 1) * stride, panel + d * kPanel);
+    for (; d + 2 <= depth; d += 2) {
+      __builtin_prefetch(in + (d + kRowsAhead) * stride);
+      __builtin_prefetch(in + (d + kRowsAhead + 1) * stride);
+      interleave(in + d * stride, in + (d + 1) * stride, panel + d * kPanel);
+    }
   }
   alignas(64) Bf16 even[kPanel] = {}, odd[kPanel] = {};
   for (; d < depth; d += 2) {

@@ -101,6 +101,16 @@ void scaled(const float* in, std::int64_t n, float factor, T* out) {
 }
 
 template <class T>
+void scaled_tile(const float* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, float factor, T* out,
+                 std::int64_t out_stride) {
+  for (std::int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
+    each(columns, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+      store(out + i, load(in + i, lanes) * factor, lanes);
+    });
+  }
+}
+
+template <class T>
 void to_float(const T* in, std::int64_t n, float* out) {
   each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
     store(out + i, load(in + i, lanes), lanes);
