@@ -8,53 +8,56 @@
 namespace kpool {
 namespace {
 
-/// Packs W^T, panels of rows of W.
+/// Packs of W^T: columns of it are rows of W.
 template <class T>
-void pack_forward(const FrozenMatrix& weight, std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
-  const std::int64_t depth = weight.columns, first = panel * kPanel;
-  const std::int64_t rows = std::min(count * kPanel, weight.rows - first);
-  const T* from = nullptr;
+void pack_forward(const FrozenMatrix& weight, const PanelBlock& block, PanelScratch<T>& scratch) {
+  const std::int64_t first = block.panel * kPanel, rows = std::min(block.count * kPanel, weight.rows - first);
+  const T* from = scratch.expanded;
+  std::int64_t stride = block.depth;
   if (weight.dense.defined()) {
-    from = data<T>(weight.dense) + first * depth;
-  } else {
-    weight.expand(first, rows, 0, depth, scratch.expanded, depth);
-    from = scratch.expanded;
-  }
-  for (std::int64_t p = 0; p < count; ++p)
-    simd::rows<T>().pack_columns(from + p * kPanel * depth, depth, depth, std::min(kPanel, rows - p * kPanel),
-                                 scratch.panels + p * panel_size<T>(depth));
-}
-
-/// Packs W, panels of its columns.
-template <class T>
-void pack_backward(const FrozenMatrix& weight, std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
-  const std::int64_t depth = weight.rows, first = panel * kPanel;
-  const std::int64_t columns = std::min(count * kPanel, weight.columns - first);
-  const T* from = nullptr;
-  std::int64_t stride = 0;
-  if (weight.dense.defined()) {
-    from = data<T>(weight.dense) + first;
+    from = data<T>(weight.dense) + first * weight.columns + block.begin;
     stride = weight.columns;
-  } else {  // whole blocks of the file: of a wide block more than is packed
-    const std::int64_t step = weight.column_step(), begin = first / step * step;
-    const std::int64_t end = std::min(weight.columns, (first + columns + step - 1) / step * step);
-    stride = end - begin;
-    if (scratch.expanded_at != begin * weight.columns + end) weight.expand(0, depth, begin, stride, scratch.expanded, stride);
-    scratch.expanded_at = begin * weight.columns + end;
-    from = scratch.expanded + first - begin;
+  } else {
+    weight.expand(first, rows, block.begin, block.depth, scratch.expanded, stride);
   }
-  for (std::int64_t p = 0; p < count; ++p)
-    simd::rows<T>().pack_rows(from + p * kPanel, stride, depth, std::min(kPanel, columns - p * kPanel),
-                              scratch.panels + p * panel_size<T>(depth));
+  for (std::int64_t p = 0; p < block.count; ++p)
+    simd::rows<T>().pack_columns(from + p * kPanel * stride, stride, block.depth, std::min(kPanel, rows - p * kPanel),
+                                 scratch.panels + p * panel_size<T>(block.depth));
 }
 
-std::int64_t expanded_forward(const FrozenMatrix& weight, std::size_t element) {
-  return weight.dense.defined() ? 0 : group_panels(weight.columns, element) * kPanel * weight.columns;
+/// Packs of any matrix with that many columns, a row after the other.
+template <class T>
+void pack_block(const T* from, std::int64_t stride, std::int64_t columns, const PanelBlock& block,
+                PanelScratch<T>& scratch) {
+  for (std::int64_t p = 0; p < block.count; ++p) {
+    const std::int64_t column = (block.panel + p) * kPanel;
+    simd::rows<T>().pack_rows(from + block.begin * stride + column, stride, block.depth,
+                              std::min(kPanel, columns - column), scratch.panels + p * panel_size<T>(block.depth));
+  }
 }
 
-std::int64_t expanded_backward(const FrozenMatrix& weight, std::size_t element) {
+/// Packs of W.
+template <class T>
+void pack_backward(const FrozenMatrix& weight, const PanelBlock& block, PanelScratch<T>& scratch) {
+  if (weight.dense.defined())
+    return pack_block<T>(data<T>(weight.dense), weight.columns, weight.columns, block, scratch);
+  // Whole blocks of the file, which may be wider than what is packed.
+  const std::int64_t step = weight.column_step(), first = block.panel * kPanel / step * step;
+  const std::int64_t last = ((block.panel + block.count) * kPanel + step - 1) / step * step;
+  const std::int64_t stride = std::min(weight.columns, last) - first;
+  weight.expand(block.begin, block.depth, first, stride, scratch.expanded, stride);
+  pack_block<T>(scratch.expanded - block.begin * stride - first, stride, weight.columns, block, scratch);
+}
+
+template <class T>
+std::int64_t expanded_forward(const FrozenMatrix& weight) {
+  return weight.dense.defined() ? 0 : kGroupPanels * kPanel * chunk_depth<T>(weight.columns);
+}
+
+template <class T>
+std::int64_t expanded_backward(const FrozenMatrix& weight) {
   if (weight.dense.defined()) return 0;
-  return weight.rows * (group_panels(weight.rows, element) * kPanel + 2 * weight.column_step());
+  return chunk_depth<T>(weight.rows) * (kGroupPanels * kPanel + 2 * weight.column_step());
 }
 
 /// bent = scale x right^T: right is A (width, in), or bent = scale x right with right B (out, width).
@@ -65,16 +68,17 @@ void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, doub
   const PanelProduct<T> product{x.size(0), depth, width, data<T>(x), depth};
   T* out = data<T>(bent);
   multiply_panels<T>(product, 0, workspace,
-         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
-           for (std::int64_t p = 0; p < count; ++p) {
-             const std::int64_t first = (panel + p) * kPanel, columns = std::min(kPanel, width - first);
-             T* to = scratch.panels + p * panel_size<T>(depth);
-             if (transposed) simd::rows<T>().pack_columns(data<T>(right) + first * depth, depth, depth, columns, to);
-             else simd::rows<T>().pack_rows(data<T>(right) + first, width, depth, columns, to);
+         [&](const PanelBlock& block, PanelScratch<T>& scratch) {
+           if (!transposed) return pack_block<T>(data<T>(right), width, width, block, scratch);
+           for (std::int64_t p = 0; p < block.count; ++p) {
+             const std::int64_t first = (block.panel + p) * kPanel;
+             simd::rows<T>().pack_columns(data<T>(right) + first * depth + block.begin, depth, block.depth,
+                                          std::min(kPanel, width - first),
+                                          scratch.panels + p * panel_size<T>(block.depth));
            }
          },
          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums) {
-           simd::rows<T>().scaled_tile(sums, kPanel, rows, columns, static_cast<float>(scale),
+           simd::rows<T>().scaled_panels(sums, kPanelStride, rows, columns, static_cast<float>(scale),
                                        out + row * width + column, width);
          });
 }
@@ -90,19 +94,22 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
   }
   const T* bias = linear.bias ? data<T>(*linear.bias) : nullptr;
   T* to = data<T>(out);
-  multiply_panels<T>(product, expanded_forward(linear.weight, sizeof(T)), workspace,
-         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
-           pack_forward(linear.weight, panel, count, scratch);
-           for (std::int64_t p = 0; linear.lora && p < count; ++p) {
-             const std::int64_t first = (panel + p) * kPanel, width = product.depth2;
+  multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,
+         [&](const PanelBlock& block, PanelScratch<T>& scratch) {
+           pack_forward(linear.weight, block, scratch);
+           if (block.begin > 0 || !linear.lora) return;
+           for (std::int64_t p = 0; p < block.count; ++p) {
+             const std::int64_t first = (block.panel + p) * kPanel, width = product.depth2;
              simd::rows<T>().pack_columns(data<T>(linear.lora->b) + first * width, width, width,
                                           std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
            }
          },
          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, float* sums) {
-           for (std::int64_t i = 0; bias && i < rows; ++i)
-             simd::rows<T>().add_to_float(bias + column, count, sums + i * kPanel);
-           simd::rows<T>().scaled_tile(sums, kPanel, rows, count, 1, to + row * columns + column, columns);
+           for (std::int64_t c = 0; bias && c < count; c += kPanel)
+             for (std::int64_t i = 0; i < rows; ++i)
+               simd::rows<T>().add_to_float(bias + column + c, std::min(kPanel, count - c),
+                                            sums + c / kPanel * kPanelStride + i * kPanel);
+           simd::rows<T>().scaled_panels(sums, kPanelStride, rows, count, 1, to + row * columns + column, columns);
          });
 }
 
@@ -112,18 +119,23 @@ void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tens
   const std::int64_t depth = dout.size(1), columns = din.size(1), width = dbent.size(1);
   const PanelProduct<T> product{dout.size(0), depth, columns, data<T>(dout), depth, data<T>(dbent), width, width};
   T* to = data<T>(din);
-  multiply_panels<T>(product, expanded_backward(linear.weight, sizeof(T)), workspace,
-         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
-           pack_backward(linear.weight, panel, count, scratch);
-           for (std::int64_t p = 0; p < count; ++p) {
-             const std::int64_t first = (panel + p) * kPanel;
+  multiply_panels<T>(product, expanded_backward<T>(linear.weight), workspace,
+         [&](const PanelBlock& block, PanelScratch<T>& scratch) {
+           pack_backward(linear.weight, block, scratch);
+           for (std::int64_t p = 0; block.begin == 0 && p < block.count; ++p) {
+             const std::int64_t first = (block.panel + p) * kPanel;
              simd::rows<T>().pack_rows(data<T>(linear.lora->a) + first, columns, width,
                                        std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
            }
          },
          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const float* sums) {
-           simd::rows<T>().scaled_tile(sums, kPanel, rows, count, 1, to + row * columns + column, columns);
+           simd::rows<T>().scaled_panels(sums, kPanelStride, rows, count, 1, to + row * columns + column, columns);
          });
+}
+
+/// Where element (row, column) of a finished tile lies.
+std::int64_t at(std::int64_t row, std::int64_t column) {
+  return column / kPanel * kPanelStride + row * kPanel + column % kPanel;
 }
 
 /// put as in multiply_panels, of left^T right, (width, columns): the products that sum over tokens.
@@ -135,12 +147,8 @@ void over_tokens(const at::Tensor& left, const at::Tensor& right, Workspace& wor
   simd::rows<T>().transpose(data<T>(left), width, tokens, width, data<T>(turned), tokens);
   const PanelProduct<T> product{width, tokens, columns, data<T>(turned), tokens};
   multiply_panels<T>(product, 0, workspace,
-         [&](std::int64_t panel, std::int64_t count, PanelScratch<T>& scratch) {
-           for (std::int64_t p = 0; p < count; ++p) {
-             const std::int64_t first = (panel + p) * kPanel;
-             simd::rows<T>().pack_rows(data<T>(right) + first, columns, tokens, std::min(kPanel, columns - first),
-                                       scratch.panels + p * panel_size<T>(tokens));
-           }
+         [&](const PanelBlock& block, PanelScratch<T>& scratch) {
+           pack_block<T>(data<T>(right), columns, columns, block, scratch);
          },
          put);
 }
@@ -158,7 +166,7 @@ void b_gradient(const at::Tensor& bent, const at::Tensor& dout, const GradientSi
                      const auto base = static_cast<std::int64_t>(i) * rank;
                      for (std::int64_t r = std::max(base, row); r < std::min(base + rank, row + rows); ++r)
                        for (std::int64_t j = from; j < to; ++j)
-                         sink.flat[place.b + (j - out) * rank + r - base] = sums[(r - row) * kPanel + j - column];
+                         sink.flat[place.b + (j - out) * rank + r - base] = sums[at(r - row, j - column)];
                      out += place.out;
                    }
                  });
@@ -172,15 +180,17 @@ void a_gradient_as(const at::Tensor& in, const at::Tensor& dbent, const Gradient
                  [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns,
                      const float* sums) {
                    for (std::int64_t r = row; r < std::min(row + rows, used); ++r)
-                     std::memcpy(to + r * sink.group.in + column, sums + (r - row) * kPanel, columns * sizeof(float));
+                     for (std::int64_t c = 0; c < columns; c += kPanel)
+                       std::memcpy(to + r * sink.group.in + column + c, sums + at(r - row, c),
+                                   std::min(kPanel, columns - c) * sizeof(float));
                  });
 }
 
 template <class T>
 std::size_t bytes_as(const FrozenMatrix& weight, std::int64_t width, std::int64_t tokens, int threads) {
   const std::size_t products[] = {
-      panel_bytes<T>(weight.columns, width, expanded_forward(weight, sizeof(T)), threads),
-      panel_bytes<T>(weight.rows, width, expanded_backward(weight, sizeof(T)), threads),
+      panel_bytes<T>(weight.columns, width, expanded_forward<T>(weight), threads),
+      panel_bytes<T>(weight.rows, width, expanded_backward<T>(weight), threads),
       Workspace::size_of({width, tokens}, weight.dtype) + panel_bytes<T>(tokens, 0, 0, threads)};
   return *std::max_element(std::begin(products), std::end(products));
 }

@@ -13,7 +13,7 @@ namespace kpool {
 namespace {
 
 constexpr std::int64_t kRowsAtOnce = 1024;         ///< of x: bounds the workers' sums for long batches
-constexpr std::int64_t kTileRows = 64;              ///< whose logits stay in the first cache
+constexpr std::int64_t kLossRows = 64;              ///< whose logits stay in the first cache
 constexpr std::int64_t kRowStep = 32;               ///< tiles have few heights, for each of which oneDNN makes a kernel
 constexpr std::int64_t kBlockBytes = 320 << 10;    ///< of the head, taken together: packed both ways it fits the cache
 
@@ -40,7 +40,7 @@ struct Share {
   T* forward;                    ///< panels of the block's rows as columns
   T* backward;                   ///< panels of the block's columns
   T* expanded;                   ///< (block, hidden) of a quantised head
-  float* logits;                 ///< (kTileRows, block)
+  float* logits;                 ///< (kLossRows, block)
 };
 
 /// Places the parts behind one another and returns their bytes; without a region it measures.
@@ -57,7 +57,7 @@ std::size_t place(const Shape& s, std::byte* region, Share<T>& share) {
   next(share.forward, s.block / kPanel * panel_size<T>(s.hidden));
   next(share.backward, s.gradient ? s.padded_hidden / kPanel * panel_size<T>(s.block) : 0);
   next(share.expanded, s.expands ? s.block * s.hidden : 0);
-  next(share.logits, kTileRows * s.block);
+  next(share.logits, kLossRows * s.block);
   return static_cast<std::size_t>(used);
 }
 
@@ -81,14 +81,14 @@ class Worker {
     for (std::int64_t c = 0; c < count; c += kPanel)
       simd::rows<T>().pack_columns(from + c * hidden, hidden, hidden, std::min(kPanel, count - c),
                                    share_.forward + c / kPanel * panel_size<T>(hidden));
-    for (std::int64_t row = 0; row < rows_; row += kTileRows) weigh(row, first, count);
+    for (std::int64_t row = 0; row < rows_; row += kLossRows) weigh(row, first, count);
     if (shape_.gradient) mix(from, count);
   }
 
  private:
   /// Logits of one tile of rows, then their exponentials into weights.
   void weigh(std::int64_t row, std::int64_t first, std::int64_t count) {
-    const std::int64_t rows = std::min(kTileRows, rows_ - row), block = shape_.block;
+    const std::int64_t rows = std::min(kLossRows, rows_ - row), block = shape_.block;
     for (std::int64_t c = 0; c < count; c += kPanel)
       multiply(up_to(rows, kRowStep), shape_.hidden, x_ + row * shape_.hidden, shape_.hidden,
                share_.forward + c / kPanel * panel_size<T>(shape_.hidden), share_.logits + c, block, false);
@@ -117,9 +117,9 @@ class Worker {
     const std::int64_t hidden = shape_.hidden, stride = shape_.padded_hidden, size = panel_size<T>(shape_.block);
     for (std::int64_t c = 0; c < hidden; c += kPanel)
       simd::rows<T>().pack_rows(from + c, hidden, count, std::min(kPanel, hidden - c), share_.backward + c / kPanel * size);
-    for (std::int64_t row = 0; row < rows_; row += kTileRows)
+    for (std::int64_t row = 0; row < rows_; row += kLossRows)
       for (std::int64_t c = 0; c < hidden; c += kPanel)
-        multiply(up_to(std::min(kTileRows, rows_ - row), kRowStep), count, share_.weights + row * shape_.block, shape_.block,
+        multiply(up_to(std::min(kLossRows, rows_ - row), kRowStep), count, share_.weights + row * shape_.block, shape_.block,
                  share_.backward + c / kPanel * size, share_.mixed + row * stride + c, stride, true);
   }
 
@@ -200,7 +200,7 @@ void nats_as(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& ta
       }
     });
     const Merge<T> merge(shape, shares, head, static_cast<double>(rows));
-    at::parallel_for(0, count, kTileRows, [&](std::int64_t begin, std::int64_t end) {
+    at::parallel_for(0, count, kLossRows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
         nats[first + i] = merge.row(i, wanted[i], gradient ? gradient + (first + i) * hidden : nullptr,
                                     shares[at::get_thread_num()].forward);

@@ -14,19 +14,18 @@
 
 namespace kpool {
 
-constexpr std::int64_t kGroupBytes = 320 << 10;  ///< panels that are packed together, to stay in the second cache
-constexpr std::int64_t kLeftBytes = 640 << 10;   ///< and the left operand's rows that they are multiplied with
+// A worker's share of the second cache: rows of the left operand, the panels that they are multiplied with, and their
+// sums, each about half a megabyte.
+constexpr std::int64_t kTileRows = 512;
+constexpr std::int64_t kGroupPanels = 9;
+constexpr std::int64_t kPanelStride = kTileRows * kPanel;  ///< from one panel's sums to the next's
+constexpr std::int64_t kChunkBytes = 1024;  ///< of the depth: what is deeper is added up chunk by chunk
 
-/// Rows of the left operand that a tile has.
-inline std::int64_t tile_rows(std::int64_t depth, std::size_t element) {
-  const auto bytes = depth * static_cast<std::int64_t>(element);
-  return std::clamp<std::int64_t>(kLeftBytes / std::max<std::int64_t>(bytes, 1) / 32 * 32, 32, 512);
-}
-
-/// Panels that are packed together, so that the other operand is read once for all of them.
-inline std::int64_t group_panels(std::int64_t depth, std::size_t element) {
-  const auto bytes = depth * kPanel * static_cast<std::int64_t>(element);
-  return std::clamp<std::int64_t>(kGroupBytes / std::max<std::int64_t>(bytes, 1), 1, 8);
+/// The depth that is packed at a time; a multiple of the file's widest blocks, or all of it.
+template <class T>
+std::int64_t chunk_depth(std::int64_t depth) {
+  const std::int64_t chunk = kChunkBytes / static_cast<std::int64_t>(sizeof(T));
+  return depth <= chunk + chunk / 2 ? depth : chunk;
 }
 
 inline std::int64_t panels_of(std::int64_t columns) { return (columns + kPanel - 1) / kPanel; }
@@ -38,7 +37,7 @@ struct PanelScratch {
   T* extra;      ///< the adapter's panels beside them
   T* expanded;   ///< a block of a quantised matrix
   std::int64_t expanded_at = -1;  ///< which one lies there, if any
-  float* sums;   ///< (tile_rows, kPanel)
+  float* sums;   ///< (panels of a group, kTileRows, kPanel)
 };
 
 struct ScratchSizes {
@@ -52,8 +51,8 @@ struct ScratchSizes {
 /// expanded: elements of a block of a quantised matrix that pack wants to expand first.
 template <class T>
 ScratchSizes scratch_sizes(std::int64_t depth, std::int64_t width, std::int64_t expanded) {
-  const std::int64_t group = group_panels(depth, sizeof(T));
-  return {group * panel_size<T>(depth), group * panel_size<T>(width), expanded, tile_rows(depth, sizeof(T)) * kPanel};
+  return {kGroupPanels * panel_size<T>(chunk_depth<T>(depth)), kGroupPanels * panel_size<T>(width), expanded,
+          kGroupPanels * kTileRows * kPanel};
 }
 
 template <class T>
@@ -81,16 +80,43 @@ struct PanelProduct {
   std::int64_t depth2 = 0, a2_stride = 0;
 };
 
-/// Calls pack(first panel, count, scratch) for each group of panels, and put(row, rows, first column, columns, sums)
-/// for each finished tile of it, sums: (rows, kPanel); splits the panels, and if these are few the rows, over the
-/// threads.
+/// What of B is packed: `count` panels from `panel` on, rows [begin, begin + depth) of each.
+struct PanelBlock {
+  std::int64_t panel, count, begin, depth;
+};
+
+/// Multiplies one group of panels with rows [first, last).
+template <class T, class Pack, class Put>
+void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64_t first, std::int64_t last,
+                    PanelScratch<T>& scratch, Pack pack, Put put) {
+  const std::int64_t chunk = chunk_depth<T>(product.depth), panel = block.panel;
+  for (std::int64_t row = first; row < last; row += kTileRows) {
+    const std::int64_t rows = std::min(kTileRows, last - row);
+    for (block.begin = 0; block.begin < product.depth; block.begin += chunk) {
+      block.depth = std::min(chunk, product.depth - block.begin);
+      if (row == first || chunk < product.depth) pack(block, scratch);
+      for (std::int64_t p = 0; p < block.count; ++p)
+        multiply(rows, block.depth, product.a + row * product.a_stride + block.begin, product.a_stride,
+                 scratch.panels + p * panel_size<T>(block.depth), scratch.sums + p * kPanelStride, kPanel,
+                 block.begin > 0);
+    }
+    for (std::int64_t p = 0; product.a2 && p < block.count; ++p)
+      multiply(rows, product.depth2, product.a2 + row * product.a2_stride, product.a2_stride,
+               scratch.extra + p * panel_size<T>(product.depth2), scratch.sums + p * kPanelStride, kPanel, true);
+    const std::int64_t column = panel * kPanel;
+    put(row, rows, column, std::min(block.count * kPanel, product.columns - column), scratch.sums);
+  }
+}
+
+/// Calls pack(block, scratch) for blocks of B, and put(row, rows, first column, columns, sums) for each finished tile of
+/// the result, sums: panels of (rows, kPanel), kPanelStride apart; splits the panels, and if these are few the rows, over
+/// the threads.
 template <class T, class Pack, class Put>
 void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Workspace& workspace, Pack pack, Put put) {
   const std::int64_t panels = panels_of(product.columns), threads = at::get_num_threads();
-  const std::int64_t most = tile_rows(product.depth, sizeof(T)), blocks = (product.rows + 31) / 32;
-  const std::int64_t parts = std::min(blocks, std::max<std::int64_t>(1, 2 * threads / panels));
-  const std::int64_t part_rows = (blocks + parts - 1) / parts * 32;
-  const std::int64_t group = group_panels(product.depth, sizeof(T));
+  const std::int64_t strips = (product.rows + 31) / 32;
+  const std::int64_t parts = std::min(strips, std::max<std::int64_t>(1, 2 * threads / panels));
+  const std::int64_t part_rows = (strips + parts - 1) / parts * 32;
   const ScratchSizes sizes = scratch_sizes<T>(product.depth, product.depth2, expanded);
   Workspace::Frame frame(workspace);
   const auto bytes = static_cast<std::int64_t>(sizes.bytes(sizeof(T)));
@@ -99,22 +125,10 @@ void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Work
     TileScope scope;
     PanelScratch<T> scratch = scratch_at<T>(region + at::get_thread_num() * bytes, sizes);
     for (std::int64_t at = begin; at < end;) {
-      const std::int64_t part = at / panels, panel = at % panels;
-      const std::int64_t count = std::min({group, end - at, panels - panel});
-      pack(panel, count, scratch);
-      const std::int64_t last = std::min(product.rows, (part + 1) * part_rows);
-      for (std::int64_t row = part * part_rows; row < last; row += most) {
-        const std::int64_t rows = std::min(most, last - row);
-        for (std::int64_t p = 0; p < count; ++p) {
-          multiply(rows, product.depth, product.a + row * product.a_stride, product.a_stride,
-                   scratch.panels + p * panel_size<T>(product.depth), scratch.sums, kPanel, false);
-          if (product.a2)
-            multiply(rows, product.depth2, product.a2 + row * product.a2_stride, product.a2_stride,
-                     scratch.extra + p * panel_size<T>(product.depth2), scratch.sums, kPanel, true);
-          const std::int64_t column = (panel + p) * kPanel;
-          put(row, rows, column, std::min(kPanel, product.columns - column), scratch.sums);
-        }
-      }
+      const std::int64_t part = at / panels, panel = at % panels, left = std::min(end - at, panels - panel);
+      const std::int64_t groups = (left + kGroupPanels - 1) / kGroupPanels, count = (left + groups - 1) / groups;
+      multiply_group(product, {panel, count, 0, 0}, part * part_rows, std::min(product.rows, (part + 1) * part_rows),
+                     scratch, pack, put);
       at += count;
     }
   });

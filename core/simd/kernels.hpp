@@ -37,9 +37,10 @@ struct RowKernels {
   void (*swiglu_backward)(const T* dout, const T* gate, const T* up, std::int64_t n, T* dgate, T* dup, T* out);
   void (*from_float)(const float* in, std::int64_t n, T* out);
   void (*scaled)(const float* in, std::int64_t n, float factor, T* out);  ///< out = factor in; out may be in
-  /// The same for a tile. in: (rows, columns) with a stride; out: the same, with another.
-  void (*scaled_tile)(const float* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, float factor,
-                      T* out, std::int64_t out_stride);
+  /// The same for panels side by side. in: panels of (rows, kPanel), the next panel_stride further on; out: (rows,
+  /// columns) with a stride.
+  void (*scaled_panels)(const float* in, std::int64_t panel_stride, std::int64_t rows, std::int64_t columns,
+                        float factor, T* out, std::int64_t out_stride);
   void (*to_float)(const T* in, std::int64_t n, float* out);
   void (*add_to_float)(const T* in, std::int64_t n, float* sum);     ///< sum += in
   void (*take_from_float)(const T* in, std::int64_t n, float* sum);  ///< sum -= in

@@ -9,7 +9,7 @@ namespace kpool::simd {
 namespace {
 
 constexpr std::int64_t kLanes = kWidth / 4;
-constexpr std::int64_t kAheadBytes = 256, kRowsAhead = 32;  // prefetched: along a row, and down a column
+constexpr std::int64_t kRowsAhead = 32;  // prefetched, where rows are short
 
 /// (kWidth, 4) of 32 bits to (4, kWidth). Strides in bytes.
 KPOOL_INLINE void transpose_block32(const char* in, std::int64_t in_stride, char* out, std::int64_t out_stride) {
@@ -89,7 +89,7 @@ KPOOL_INLINE void transpose_all(const char* in, std::int64_t in_stride, std::int
       std::int64_t c = 0;
       for (; c + width <= columns; c += width) {
         if (c * bytes % 64 == 0) {  // many rows at once are more streams than the processor follows by itself
-          for (std::int64_t i = 0; i < height; ++i) __builtin_prefetch(from + i * in_stride + c * bytes + kAheadBytes);
+          for (std::int64_t i = height; i < 2 * height; ++i) __builtin_prefetch(from + i * in_stride + c * bytes);
         }
         Element::block(from + c * bytes, in_stride, to + c * out_stride, out_stride);
       }

@@ -101,12 +101,15 @@ void scaled(const float* in, std::int64_t n, float factor, T* out) {
 }
 
 template <class T>
-void scaled_tile(const float* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, float factor, T* out,
-                 std::int64_t out_stride) {
-  for (std::int64_t r = 0; r < rows; ++r, in += in_stride, out += out_stride) {
-    each(columns, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
-      store(out + i, load(in + i, lanes) * factor, lanes);
-    });
+void scaled_panels(const float* in, std::int64_t panel_stride, std::int64_t rows, std::int64_t columns, float factor,
+                   T* out, std::int64_t out_stride) {
+  for (std::int64_t r = 0; r < rows; ++r, in += kPanel, out += out_stride) {
+    const float* panel = in;
+    for (std::int64_t c = 0; c < columns; c += kPanel, panel += panel_stride) {
+      each(columns - c < kPanel ? columns - c : kPanel, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
+        store(out + c + i, load(panel + i, lanes) * factor, lanes);
+      });
+    }
   }
 }
 
