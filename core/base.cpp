@@ -5,20 +5,11 @@
 #include <cmath>
 #include <optional>
 
+#include "core/gemm.hpp"
 #include "core/weights.hpp"
 
 namespace kpool {
 namespace {
-
-bool multiplies_bfloat16() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16");
-#elif defined(__ARM_FEATURE_BF16)
-  return true;
-#else
-  return false;
-#endif
-}
 
 Error bad(const Gguf& file, const std::string& what) { return {Fault::bad_input, file.path() + ": " + what}; }
 
@@ -206,7 +197,8 @@ class Loader {
       matrix.rows += part.count;
     }
     if (quantised_) return matrix;
-    matrix.dense = matrix.expanded();
+    if (weights_.dtype == at::kBFloat16 && !multiplies_bfloat16()) matrix.dense = matrix.expanded();
+    else matrix.panels = matrix.packed();
     matrix.parts.clear();
     return matrix;
   }

@@ -6,8 +6,9 @@
 
 #include <algorithm>
 
+#include "core/gemm.hpp"
 #include "core/quantisation.hpp"
-#include "core/result.hpp"
+#include "core/tiles.hpp"
 
 namespace kpool {
 namespace {
@@ -39,7 +40,38 @@ void expand_rows(const FrozenMatrix& matrix, std::int64_t row, std::int64_t row_
   }
 }
 
+template <class T>
+void unpack_rows(const FrozenMatrix& matrix, std::int64_t row, std::int64_t row_count, std::int64_t column,
+                 std::int64_t column_count, T* out, std::int64_t stride) {
+  constexpr std::int64_t pair = panel_size<T>(1) / kPanel;  // elements along the depth that lie together
+  for (std::int64_t i = row; i < row + row_count; ++i, out += stride) {
+    const T* from = data<T>(matrix.panels) + i / kPanel * panel_size<T>(matrix.columns) + i % kPanel * pair;
+    for (std::int64_t j = 0; j < column_count; ++j) {
+      const std::int64_t at = column + j;
+      out[j] = from[at / pair * pair * kPanel + at % pair];
+    }
+  }
+}
+
 }  // namespace
+
+at::Tensor FrozenMatrix::packed() const {
+  at::Tensor out;
+  by_type(dtype, [&]<class T>(T) {
+    const std::int64_t count = (rows + kPanel - 1) / kPanel, size = panel_size<T>(columns);
+    out = at::empty({count, size}, dtype);
+    T* to = data<T>(out);
+    at::parallel_for(0, count, 1, [&](std::int64_t first, std::int64_t end) {
+      std::vector<T> block(static_cast<std::size_t>(kPanel * columns));
+      for (std::int64_t p = first; p < end; ++p) {
+        const std::int64_t here = std::min(kPanel, rows - p * kPanel);
+        expand(p * kPanel, here, 0, columns, block.data(), columns);
+        simd::rows<T>().pack_columns(block.data(), columns, columns, here, to + p * size);
+      }
+    });
+  });
+  return out;
+}
 
 std::int64_t FrozenMatrix::column_step() const {
   std::int64_t step = 1;
@@ -50,11 +82,13 @@ std::int64_t FrozenMatrix::column_step() const {
 void FrozenMatrix::expand(std::int64_t row, std::int64_t row_count, std::int64_t column, std::int64_t column_count,
                           void* out, std::int64_t stride) const {
   const std::int64_t end = column + column_count, step = column_step();
-  KPOOL_ASSERT(!parts.empty() && row >= 0 && row_count >= 0 && row + row_count <= rows);
+  KPOOL_ASSERT((!parts.empty() || panels.defined()) && row >= 0 && row_count >= 0 && row + row_count <= rows);
   KPOOL_ASSERT(column >= 0 && column_count >= 0 && end <= columns && column % step == 0);
   KPOOL_ASSERT((end == columns || end % step == 0) && stride >= column_count);
-  if (dtype == at::kFloat) expand_rows(*this, row, row_count, column, column_count, static_cast<float*>(out), stride);
-  else expand_rows(*this, row, row_count, column, column_count, static_cast<simd::Bf16*>(out), stride);
+  by_type(dtype, [&]<class T>(T) {
+    if (panels.defined()) unpack_rows(*this, row, row_count, column, column_count, static_cast<T*>(out), stride);
+    else expand_rows(*this, row, row_count, column, column_count, static_cast<T*>(out), stride);
+  });
 }
 
 at::Tensor FrozenMatrix::expanded() const {

@@ -23,18 +23,23 @@ struct FrozenPart {
 struct FrozenMatrix {
   std::int64_t rows = 0, columns = 0;
   at::ScalarType dtype = at::kFloat;
-  at::Tensor dense;               ///< (rows, columns) dtype; undefined where quantised
-  std::vector<FrozenPart> parts;  ///< one below the other; empty where dense
+  std::vector<FrozenPart> parts;  ///< quantised: one below the other; else empty
+  at::Tensor dense;               ///< (rows, columns) dtype, for libtorch's operators; or undefined
+  /// The same for tiles: its rows as packed panels (core/gemm.hpp) of kPanel rows each, dtype; or undefined. A product
+  /// with W^T reads them as they lie, one with W packs blocks of them anew.
+  at::Tensor panels;
 
   bool defined() const { return rows > 0; }
   /// What is expanded must begin and end at a multiple of this many columns (or at the last): the blocks of the file.
   std::int64_t column_step() const;
   /// Writes rows [row, row + row_count) of columns [column, column + column_count) to out, with the stride in elements.
-  /// out has the matrix's dtype. Only where quantised. Any thread, no allocation.
+  /// out has the matrix's dtype. Not where dense. Any thread, no allocation.
   void expand(std::int64_t row, std::int64_t row_count, std::int64_t column, std::int64_t column_count, void* out,
               std::int64_t stride) const;
   /// The whole, dense: `dense` itself where it is defined. For comparisons, and for devices that multiply nothing else.
   at::Tensor expanded() const;
+  /// What `panels` of it would be.
+  at::Tensor packed() const;
 };
 
 /// Rows of the matrix (an embedding) as float32. ids: (count) int64 on the CPU. Returns (count, columns).

@@ -3,60 +3,19 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/panel_product.hpp"
+#include "core/frozen_panels.hpp"
 
 namespace kpool {
 namespace {
 
-/// Packs of W^T: columns of it are rows of W.
-template <class T>
-void pack_forward(const FrozenMatrix& weight, const PanelBlock& block, PanelScratch<T>& scratch) {
-  const std::int64_t first = block.panel * kPanel, rows = std::min(block.count * kPanel, weight.rows - first);
-  const T* from = scratch.expanded;
-  std::int64_t stride = block.depth;
-  if (weight.dense.defined()) {
-    from = data<T>(weight.dense) + first * weight.columns + block.begin;
-    stride = weight.columns;
-  } else {
-    weight.expand(first, rows, block.begin, block.depth, scratch.expanded, stride);
-  }
-  for (std::int64_t p = 0; p < block.count; ++p)
-    simd::rows<T>().pack_columns(from + p * kPanel * stride, stride, block.depth, std::min(kPanel, rows - p * kPanel),
-                                 scratch.panels + p * panel_size<T>(block.depth));
-}
-
-/// Packs of any matrix with that many columns, a row after the other.
-template <class T>
-void pack_block(const T* from, std::int64_t stride, std::int64_t columns, const PanelBlock& block,
-                PanelScratch<T>& scratch) {
-  for (std::int64_t p = 0; p < block.count; ++p) {
-    const std::int64_t column = (block.panel + p) * kPanel;
-    simd::rows<T>().pack_rows(from + block.begin * stride + column, stride, block.depth,
-                              std::min(kPanel, columns - column), scratch.panels + p * panel_size<T>(block.depth));
-  }
-}
-
-/// Packs of W.
-template <class T>
-void pack_backward(const FrozenMatrix& weight, const PanelBlock& block, PanelScratch<T>& scratch) {
-  if (weight.dense.defined())
-    return pack_block<T>(data<T>(weight.dense), weight.columns, weight.columns, block, scratch);
-  // Whole blocks of the file, which may be wider than what is packed.
-  const std::int64_t step = weight.column_step(), first = block.panel * kPanel / step * step;
-  const std::int64_t last = ((block.panel + block.count) * kPanel + step - 1) / step * step;
-  const std::int64_t stride = std::min(weight.columns, last) - first;
-  weight.expand(block.begin, block.depth, first, stride, scratch.expanded, stride);
-  pack_block<T>(scratch.expanded - block.begin * stride - first, stride, weight.columns, block, scratch);
-}
-
 template <class T>
 std::int64_t expanded_forward(const FrozenMatrix& weight) {
-  return weight.dense.defined() ? 0 : kGroupPanels * kPanel * chunk_depth<T>(weight.columns);
+  return weight.panels.defined() ? 0 : kGroupPanels * kPanel * chunk_depth<T>(weight.columns);
 }
 
 template <class T>
 std::int64_t expanded_backward(const FrozenMatrix& weight) {
-  if (weight.dense.defined()) return 0;
+  if (weight.panels.defined()) return 0;
   return chunk_depth<T>(weight.rows) * (kGroupPanels * kPanel + 2 * weight.column_step());
 }
 
@@ -70,12 +29,13 @@ void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, doub
   multiply_panels<T>(product, 0, workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
            if (!transposed) return pack_block<T>(data<T>(right), width, width, block, scratch);
+           const std::int64_t step = panel_size<T>(block.depth);
            for (std::int64_t p = 0; p < block.count; ++p) {
              const std::int64_t first = (block.panel + p) * kPanel;
              simd::rows<T>().pack_columns(data<T>(right) + first * depth + block.begin, depth, block.depth,
-                                          std::min(kPanel, width - first),
-                                          scratch.panels + p * panel_size<T>(block.depth));
+                                          std::min(kPanel, width - first), scratch.panels + p * step);
            }
+           return Packed<T>{scratch.panels, step};
          },
          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums) {
            simd::rows<T>().scaled_panels(sums, kPanelStride, rows, columns, static_cast<float>(scale),
@@ -96,13 +56,12 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
   T* to = data<T>(out);
   multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
-           pack_forward(linear.weight, block, scratch);
-           if (block.begin > 0 || !linear.lora) return;
-           for (std::int64_t p = 0; p < block.count; ++p) {
+           for (std::int64_t p = 0; linear.lora && block.begin == 0 && p < block.count; ++p) {
              const std::int64_t first = (block.panel + p) * kPanel, width = product.depth2;
              simd::rows<T>().pack_columns(data<T>(linear.lora->b) + first * width, width, width,
                                           std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
            }
+           return pack_forward(linear.weight, block, scratch);
          },
          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, float* sums) {
            for (std::int64_t c = 0; bias && c < count; c += kPanel)
@@ -121,12 +80,12 @@ void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tens
   T* to = data<T>(din);
   multiply_panels<T>(product, expanded_backward<T>(linear.weight), workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
-           pack_backward(linear.weight, block, scratch);
            for (std::int64_t p = 0; block.begin == 0 && p < block.count; ++p) {
              const std::int64_t first = (block.panel + p) * kPanel;
              simd::rows<T>().pack_rows(data<T>(linear.lora->a) + first, columns, width,
                                        std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
            }
+           return pack_backward(linear.weight, block, scratch);
          },
          [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const float* sums) {
            simd::rows<T>().scaled_panels(sums, kPanelStride, rows, count, 1, to + row * columns + column, columns);
@@ -148,7 +107,7 @@ void over_tokens(const at::Tensor& left, const at::Tensor& right, Workspace& wor
   const PanelProduct<T> product{width, tokens, columns, data<T>(turned), tokens};
   multiply_panels<T>(product, 0, workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
-           pack_block<T>(data<T>(right), columns, columns, block, scratch);
+           return pack_block<T>(data<T>(right), columns, columns, block, scratch);
          },
          put);
 }

@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "core/panel_product.hpp"
+#include "core/frozen_panels.hpp"
 
 namespace kpool {
 namespace {
@@ -28,7 +28,7 @@ template <class T>
 Shape shape_of(const FrozenMatrix& head, std::int64_t rows, bool gradient) {
   const std::int64_t fits = kBlockBytes / (head.columns * static_cast<std::int64_t>(sizeof(T))) / kPanel * kPanel;
   return {std::min(up_to(rows, kRowStep), kRowsAtOnce), head.columns, up_to(head.columns, kPanel), head.rows,
-          std::clamp<std::int64_t>(fits, kPanel, 256), gradient, !head.dense.defined()};
+          std::clamp<std::int64_t>(fits, kPanel, 256), gradient, !head.panels.defined()};
 }
 
 /// One worker's running state and scratch; places in one region of the workspace.
@@ -37,9 +37,11 @@ struct Share {
   float *maximum, *sum, *logit;  ///< (rows)
   float* mixed;                  ///< (rows, padded_hidden): sum of exp(logit - maximum) times the head's row, but the target's
   T* weights;                    ///< (rows, block): exp(logit - maximum) of the block
-  T* forward;                    ///< panels of the block's rows as columns
+  T* forward;                    ///< panels of the block's rows as columns, where the head is quantised
   T* backward;                   ///< panels of the block's columns
   T* expanded;                   ///< (block, hidden) of a quantised head
+  T* row;                        ///< (padded_hidden): one row of the head
+  float* wide_row;               ///< the same
   float* logits;                 ///< (kLossRows, block)
 };
 
@@ -54,9 +56,11 @@ std::size_t place(const Shape& s, std::byte* region, Share<T>& share) {
   for (float** part : {&share.maximum, &share.sum, &share.logit}) next(*part, s.rows);
   next(share.mixed, s.gradient ? s.rows * s.padded_hidden : 0);
   next(share.weights, s.rows * s.block);
-  next(share.forward, s.block / kPanel * panel_size<T>(s.hidden));
+  next(share.forward, s.expands ? s.block / kPanel * panel_size<T>(s.hidden) : 0);
   next(share.backward, s.gradient ? s.padded_hidden / kPanel * panel_size<T>(s.block) : 0);
   next(share.expanded, s.expands ? s.block * s.hidden : 0);
+  next(share.row, s.padded_hidden);
+  next(share.wide_row, s.padded_hidden);
   next(share.logits, kLossRows * s.block);
   return static_cast<std::size_t>(used);
 }
@@ -74,24 +78,20 @@ class Worker {
   }
 
   void take(std::int64_t first) {
-    const std::int64_t count = std::min(shape_.block, shape_.vocabulary - first), hidden = shape_.hidden;
-    const T* from = share_.expanded;
-    if (shape_.expands) head_.expand(first, count, 0, hidden, share_.expanded, hidden);
-    else from = data<T>(head_.dense) + first * hidden;
-    for (std::int64_t c = 0; c < count; c += kPanel)
-      simd::rows<T>().pack_columns(from + c * hidden, hidden, hidden, std::min(kPanel, count - c),
-                                   share_.forward + c / kPanel * panel_size<T>(hidden));
-    for (std::int64_t row = 0; row < rows_; row += kLossRows) weigh(row, first, count);
-    if (shape_.gradient) mix(from, count);
+    const std::int64_t count = std::min(shape_.block, shape_.vocabulary - first);
+    const Packed<T> forward =
+        pack_forward(head_, {first / kPanel, (count + kPanel - 1) / kPanel, 0, shape_.hidden}, scratch(share_.forward));
+    for (std::int64_t row = 0; row < rows_; row += kLossRows) weigh(forward, row, first, count);
+    if (shape_.gradient) mix(first, count);
   }
 
  private:
   /// Logits of one tile of rows, then their exponentials into weights.
-  void weigh(std::int64_t row, std::int64_t first, std::int64_t count) {
+  void weigh(const Packed<T>& forward, std::int64_t row, std::int64_t first, std::int64_t count) {
     const std::int64_t rows = std::min(kLossRows, rows_ - row), block = shape_.block;
     for (std::int64_t c = 0; c < count; c += kPanel)
       multiply(up_to(rows, kRowStep), shape_.hidden, x_ + row * shape_.hidden, shape_.hidden,
-               share_.forward + c / kPanel * panel_size<T>(shape_.hidden), share_.logits + c, block, false);
+               forward.at + c / kPanel * forward.stride, share_.logits + c, block, false);
     for (std::int64_t i = row; i < row + rows; ++i) weigh_row(i, share_.logits + (i - row) * block, first, count);
   }
 
@@ -113,14 +113,21 @@ class Worker {
     weights[target] = T{};  // added at the end, where probability - 1 is exact
   }
 
-  void mix(const T* from, std::int64_t count) {
-    const std::int64_t hidden = shape_.hidden, stride = shape_.padded_hidden, size = panel_size<T>(shape_.block);
-    for (std::int64_t c = 0; c < hidden; c += kPanel)
-      simd::rows<T>().pack_rows(from + c, hidden, count, std::min(kPanel, hidden - c), share_.backward + c / kPanel * size);
+  void mix(std::int64_t first, std::int64_t count) {
+    const std::int64_t hidden = shape_.hidden, stride = shape_.padded_hidden;
+    const PanelBlock block{0, stride / kPanel, first, count};
+    const Packed<T> backward =
+        shape_.expands ? pack_block<T>(share_.expanded - first * hidden, hidden, hidden, block, scratch(share_.backward))
+                       : turn_panels(head_, block, scratch(share_.backward));
     for (std::int64_t row = 0; row < rows_; row += kLossRows)
       for (std::int64_t c = 0; c < hidden; c += kPanel)
-        multiply(up_to(std::min(kLossRows, rows_ - row), kRowStep), count, share_.weights + row * shape_.block, shape_.block,
-                 share_.backward + c / kPanel * size, share_.mixed + row * stride + c, stride, true);
+        multiply(up_to(std::min(kLossRows, rows_ - row), kRowStep), count, share_.weights + row * shape_.block,
+                 shape_.block, backward.at + c / kPanel * backward.stride, share_.mixed + row * stride + c, stride, true);
+  }
+
+  PanelScratch<T>& scratch(T* panels) {
+    panels_ = {panels, nullptr, share_.expanded, nullptr};
+    return panels_;
   }
 
   const Shape& shape_;
@@ -129,9 +136,10 @@ class Worker {
   const FrozenMatrix& head_;
   const std::int64_t* targets_;
   const Share<T> share_;
+  PanelScratch<T> panels_{};
 };
 
-/// Results of rows [first, last) of the chunk out of all workers' shares. scratch: a worker's, by now free.
+/// Results of a row of the chunk out of all workers' shares. scratch: the calling worker's own.
 template <class T>
 class Merge {
  public:
@@ -139,7 +147,7 @@ class Merge {
       : shape_(shape), shares_(shares), head_(head), count_(count) {}
 
   /// Returns the nats of row i; gradient: (hidden), or null.
-  float row(std::int64_t i, std::int64_t target, float* gradient, T* scratch) const {
+  float row(std::int64_t i, std::int64_t target, float* gradient, const Share<T>& scratch) const {
     float maximum = -std::numeric_limits<float>::infinity(), logit = 0;
     double sum = 0;
     for (const auto& share : shares_) {
@@ -155,14 +163,12 @@ class Merge {
  private:
   /// surplus: the target's probability - 1.
   void mix(std::int64_t i, std::int64_t target, float maximum, double sum, double surplus, float* gradient,
-           T* scratch) const {
+           const Share<T>& scratch) const {
     const std::int64_t hidden = shape_.hidden;
-    auto* row = reinterpret_cast<float*>(scratch + up_to(hidden, kPanel));
-    if (shape_.expands) head_.expand(target, 1, 0, hidden, scratch, hidden);
-    const T* from = shape_.expands ? scratch : data<T>(head_.dense) + target * hidden;
-    simd::rows<T>().to_float(from, hidden, row);
+    head_.expand(target, 1, 0, hidden, scratch.row, hidden);
+    simd::rows<T>().to_float(scratch.row, hidden, scratch.wide_row);
     const auto pull = static_cast<float>(surplus / count_);
-    for (std::int64_t j = 0; j < hidden; ++j) gradient[j] = pull * row[j];
+    for (std::int64_t j = 0; j < hidden; ++j) gradient[j] = pull * scratch.wide_row[j];
     for (const auto& share : shares_) {
       const double scale = std::exp(static_cast<double>(share.maximum[i]) - maximum) / (sum * count_);
       const auto push = static_cast<float>(scale);
@@ -203,7 +209,7 @@ void nats_as(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& ta
     at::parallel_for(0, count, kLossRows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
         nats[first + i] = merge.row(i, wanted[i], gradient ? gradient + (first + i) * hidden : nullptr,
-                                    shares[at::get_thread_num()].forward);
+                                    shares[at::get_thread_num()]);
     });
   }
 }

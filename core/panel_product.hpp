@@ -36,7 +36,6 @@ struct PanelScratch {
   T* panels;     ///< of a group
   T* extra;      ///< the adapter's panels beside them
   T* expanded;   ///< a block of a quantised matrix
-  std::int64_t expanded_at = -1;  ///< which one lies there, if any
   float* sums;   ///< (panels of a group, kTileRows, kPanel)
 };
 
@@ -85,19 +84,27 @@ struct PanelBlock {
   std::int64_t panel, count, begin, depth;
 };
 
+/// Where the panels of a block lie, one after the other.
+template <class T>
+struct Packed {
+  const T* at;
+  std::int64_t stride;
+};
+
 /// Multiplies one group of panels with rows [first, last).
 template <class T, class Pack, class Put>
 void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64_t first, std::int64_t last,
                     PanelScratch<T>& scratch, Pack pack, Put put) {
   const std::int64_t chunk = chunk_depth<T>(product.depth), panel = block.panel;
+  Packed<T> packed{};
   for (std::int64_t row = first; row < last; row += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, last - row);
     for (block.begin = 0; block.begin < product.depth; block.begin += chunk) {
       block.depth = std::min(chunk, product.depth - block.begin);
-      if (row == first || chunk < product.depth) pack(block, scratch);
+      if (row == first || chunk < product.depth) packed = pack(block, scratch);
       for (std::int64_t p = 0; p < block.count; ++p)
         multiply(rows, block.depth, product.a + row * product.a_stride + block.begin, product.a_stride,
-                 scratch.panels + p * panel_size<T>(block.depth), scratch.sums + p * kPanelStride, kPanel,
+                 packed.at + p * packed.stride, scratch.sums + p * kPanelStride, kPanel,
                  block.begin > 0);
     }
     for (std::int64_t p = 0; product.a2 && p < block.count; ++p)
@@ -108,7 +115,7 @@ void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64
   }
 }
 
-/// Calls pack(block, scratch) for blocks of B, and put(row, rows, first column, columns, sums) for each finished tile of
+/// Calls pack(block, scratch), which returns a Packed, for blocks of B, and put(row, rows, first column, columns, sums) for each finished tile of
 /// the result, sums: panels of (rows, kPanel), kPanelStride apart; splits the panels, and if these are few the rows, over
 /// the threads.
 template <class T, class Pack, class Put>

@@ -134,6 +134,14 @@ inline void pack_columns(const Bf16* in, std::int64_t stride, std::int64_t depth
   }
 }
 
+inline void unpack_columns(const float* panel, std::int64_t depth, std::int64_t count, float* out,
+                           std::int64_t stride) {
+  transpose_all<Wide>((const char*)panel, 4 * kPanel, depth, count, (char*)out, 4 * stride);
+}
+inline void unpack_columns(const Bf16* panel, std::int64_t depth, std::int64_t count, Bf16* out, std::int64_t stride) {
+  transpose_all<Wide>((const char*)panel, 4 * kPanel, depth / 2, count, (char*)out, 2 * stride);
+}
+
 inline void pack_rows(const float* in, std::int64_t stride, std::int64_t depth, std::int64_t count, float* panel) {
   clear_panel((char*)panel, depth, count);
   for (std::int64_t d = 0; d < depth; ++d, in += stride, panel += kPanel) {
