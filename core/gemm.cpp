@@ -18,25 +18,36 @@ thread_local bool holds_tiles = false;  // brgemm leaves the tile registers conf
 
 const c10::BFloat16* cast(const Bf16* x) { return reinterpret_cast<const c10::BFloat16*>(x); }
 
-/// oneDNN has float32 tiles on x86-64 with AVX2; whether it has them elsewhere, only trying tells.
-bool runs_float_tiles() {
-  float a[kPanel] = {}, panel[kPanel] = {}, c[kPanel] = {};
+/// Whether brgemm runs here and is right: what it needs of the processor differs between libtorch's versions.
+template <class T, class Number>
+bool runs_tiles(Number number) {
+  T a[2] = {number(1), number(2)}, panel[2 * kPanel] = {};
+  float c[kPanel] = {};
+  panel[0] = number(3);
+  panel[sizeof(T) == sizeof(float) ? kPanel : 1] = number(4);
   try {
-    blas::brgemm(1, kPanel, 1, 1, kPanel, kPanel, false, a, panel, c, false);
-    return true;
+    blas::brgemm(1, kPanel, 2, 2, kPanel, kPanel, false, a, panel, c, sizeof(T) != sizeof(float));
+    blas::brgemm_release();
   } catch (const std::exception&) {
     return false;
   }
+  return c[0] == 11 && c[1] == 0;
+}
+
+bool has_bfloat16_instructions() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16");
+#else
+  return false;
+#endif
 }
 
 }  // namespace
 
 bool multiplies_bfloat16() {
-#if defined(__x86_64__)
-  return (__builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16")) && blas::could_pack(at::kBFloat16);
-#else
-  return false;
-#endif
+  static const bool does =
+      has_bfloat16_instructions() && runs_tiles<c10::BFloat16>([](int x) { return c10::BFloat16(float(x)); });
+  return does;
 }
 
 TileScope::~TileScope() {
@@ -54,7 +65,7 @@ void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t
 void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
               float* c, std::int64_t c_stride, bool add) {
   if (rows == 0 || depth == 0) return;
-  static const bool has_tiles = runs_float_tiles();
+  static const bool has_tiles = runs_tiles<float>([](int x) { return float(x); });
   if (has_tiles) return blas::brgemm(rows, kPanel, depth, a_stride, kPanel, c_stride, add, a, panel, c, false);
   // from_blob takes no const pointer; a and the panel are only read.
   const at::Tensor left = at::from_blob(const_cast<float*>(a), {rows, depth}, {a_stride, 1}, at::kFloat);

@@ -60,6 +60,29 @@ void check_packing(const RowKernels<T>& k, bool by_rows, int64_t depth, int64_t 
   }
   (by_rows ? k.pack_rows : k.pack_columns)(in.data(), stride, depth, count, panel.data());
   CHECK(std::equal(panel.begin(), panel.end(), want.begin(), [](T a, T b) { return same(a, b); }));
+  if (by_rows || depth % 2 != 0) return;
+  std::vector<T> back(count * depth);
+  k.unpack_columns(panel.data(), depth, count, back.data(), depth);
+  for (int64_t c = 0; c < count; ++c)
+    CHECK(std::equal(back.begin() + c * depth, back.begin() + (c + 1) * depth, in.begin() + c * stride,
+                     [](T a, T b) { return same(a, b); }));
+}
+
+template <class T>
+void check_scaled_panels(const RowKernels<T>& k, int64_t rows, int64_t columns) {
+  INFO("scaled panels of " << rows << " x " << columns);
+  const int64_t apart = rows * kPanel + 7, stride = columns + 3;
+  std::vector<float> in((columns + kPanel - 1) / kPanel * apart);
+  for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(i % 97);
+  const T border{77};
+  std::vector<T> out(rows * stride, border), want = out;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < columns; ++c) {
+      const float value = in[c / kPanel * apart + r * kPanel + c % kPanel] * 2;
+      k.from_float(&value, 1, &want[r * stride + c]);
+    }
+  k.scaled_panels(in.data(), apart, rows, columns, 2, out.data(), stride);
+  CHECK(std::equal(out.begin(), out.end(), want.begin(), [](T a, T b) { return same(a, b); }));
 }
 
 template <class T>
@@ -103,6 +126,12 @@ TEMPLATE_TEST_CASE("transpose moves every element", "[simd]", float, Bf16) {
     for (const int64_t rows : {1, 7, 31, 33, 64, 577}) {
       for (const int64_t columns : {1, 7, 31, 33, 64, 130}) check_transpose(of(set, TestType{}), rows, columns);
     }
+  });
+}
+
+TEMPLATE_TEST_CASE("panels side by side are scaled and rounded", "[simd]", float, Bf16) {
+  each_set([](const Kernels& set) {
+    for (const int64_t columns : {1, 7, 31, 33, 64, 130}) check_scaled_panels(of(set, TestType{}), 9, columns);
   });
 }
 
