@@ -119,7 +119,8 @@ int main(int count, char** arguments) {
     const std::span<const std::int32_t> row = tokens[i];
     segments.push_back({row.first(std::min(row.size(), request.at("tokens").get<std::size_t>())), 1});
     const Batch batch = make_batch(base->weights(), {&segments.back(), 1});
-    reply.add("logits." + std::to_string(i), logits(base->weights(), batch, nullptr, workspace).narrow(0, 0, batch.tokens));
+    const at::Tensor all = logits(base->weights(), batch, nullptr, workspace);
+    reply.add("logits." + std::to_string(i), all.narrow(0, 0, batch.tokens));
   }
   add_adapter(*base, segments, request.at("rank"), reply);
   reply.write();

@@ -186,7 +186,8 @@ LayerBytes layer_bytes(const Base::Weights& weights, const LoraLayout* layout, s
   bytes.narrow = bytes.inputs + rows(qkv) + rows(q) + Workspace::size_of({shape.heads, tokens}, at::kFloat) + bent;
   bytes.all = bytes.narrow + rows(2 * shape.ffn);
   bytes.forward = bytes.all - bytes.inputs + rows(shape.ffn) + inner;
-  const std::size_t ffn = 4 * rows(shape.ffn) + rows(shape.hidden), attention = rows(q) + rows(qkv) + rows(shape.hidden);
+  const std::size_t ffn = 4 * rows(shape.ffn) + rows(shape.hidden);
+  const std::size_t attention = rows(q) + rows(qkv) + rows(shape.hidden);
   bytes.backward = bytes.all - bytes.inputs + std::max(ffn, attention) + bent + inner;
   return bytes;
 }

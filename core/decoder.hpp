@@ -72,7 +72,8 @@ class Decoder {
   at::Tensor normed_;  // (tokens, hidden) dtype: input of the linears at hand
 };
 
-/// Bytes of the workspace that a layer keeps, that forward and backward take beyond that, and that a Decoder takes itself.
+/// Bytes of the workspace that a layer keeps, that forward and backward take beyond that, and that a Decoder takes
+/// itself.
 struct LayerBytes {
   std::size_t inputs = 0, narrow = 0, all = 0;  ///< each contains the one before
   std::size_t forward = 0, backward = 0;        ///< backward: the most, when everything is computed again

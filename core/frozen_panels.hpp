@@ -1,5 +1,5 @@
-// Panels of a frozen matrix for products with it and with its transpose, from the form in which it is kept. Inside core/
-// only; pure but for the worker's scratch.
+// Panels of a frozen matrix for products with it and with its transpose, from the form in which it is kept. Inside
+// core/ only; pure but for the worker's scratch.
 #pragma once
 
 #include <algorithm>

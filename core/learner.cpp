@@ -126,7 +126,8 @@ class LoraLearner final : public Learner {
 
   /// Gain and sharpness (method.md 2(d)), where this step is due for them; both before the update.
   void measure(const SlotState& state, const Batch& batch, StepReport& report) {
-    if (due(report.step, options_.gain_every)) report.gain = mean_of(nats(weights_, batch, nullptr, workspace_)) - report.loss;
+    if (due(report.step, options_.gain_every))
+      report.gain = mean_of(nats(weights_, batch, nullptr, workspace_)) - report.loss;
     if (!due(report.step, options_.sharpness_every)) return;
     std::vector<float> signs(gradient_.size()), moved(gradient_.size());
     draw_signs(options_.seed, state.generation, report.step, signs);

@@ -1,6 +1,7 @@
 // A frozen linear and the adapter beside it (LoRA, Hu et al. 2021): y = x W^T + b + scale (x A^T) B^T, forward and
 // backward. The frozen matrix has no gradient. Stateless; called on the stage's thread, which splits the
-// work over its libtorch kernel threads: each packs panels of the matrix and multiplies them while they are in its cache.
+// work over its libtorch kernel threads: each packs panels of the matrix and multiplies them while they are in its
+// cache.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -35,7 +35,7 @@ Shape shape_of(const FrozenMatrix& head, std::int64_t rows, bool gradient) {
 template <class T>
 struct Share {
   float *maximum, *sum, *logit;  ///< (rows)
-  float* mixed;                  ///< (rows, padded_hidden): sum of exp(logit - maximum) times the head's row, but the target's
+  float* mixed;                  ///< (rows, padded_hidden): sum of weights times the head's rows, but the target's
   T* weights;                    ///< (rows, block): exp(logit - maximum) of the block
   T* forward;                    ///< panels of the block's rows as columns, where the head is quantised
   T* backward;                   ///< panels of the block's columns
@@ -117,12 +117,14 @@ class Worker {
     const std::int64_t hidden = shape_.hidden, stride = shape_.padded_hidden;
     const PanelBlock block{0, stride / kPanel, first, count};
     const Packed<T> backward =
-        shape_.expands ? pack_block<T>(share_.expanded - first * hidden, hidden, hidden, block, scratch(share_.backward))
-                       : turn_panels(head_, block, scratch(share_.backward));
+        shape_.expands
+            ? pack_block<T>(share_.expanded - first * hidden, hidden, hidden, block, scratch(share_.backward))
+            : turn_panels(head_, block, scratch(share_.backward));
     for (std::int64_t row = 0; row < rows_; row += kLossRows)
       for (std::int64_t c = 0; c < hidden; c += kPanel)
         multiply(up_to(std::min(kLossRows, rows_ - row), kRowStep), count, share_.weights + row * shape_.block,
-                 shape_.block, backward.at + c / kPanel * backward.stride, share_.mixed + row * stride + c, stride, true);
+                 shape_.block, backward.at + c / kPanel * backward.stride, share_.mixed + row * stride + c, stride,
+                 true);
   }
 
   PanelScratch<T>& scratch(T* panels) {
@@ -218,7 +220,8 @@ void nats_as(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& ta
 
 void token_nats(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& targets, at::Tensor& nats,
                 at::Tensor* gradient, Workspace& workspace) {
-  KPOOL_ASSERT(x.size(0) == up_to(targets.size(0), kRowStep) && x.size(1) == head.columns && nats.size(0) == targets.size(0));
+  KPOOL_ASSERT(x.size(0) == up_to(targets.size(0), kRowStep) && x.size(1) == head.columns);
+  KPOOL_ASSERT(nats.size(0) == targets.size(0));
   by_type(head.dtype, [&]<class T>(T) {
     nats_as<T>(x, head, targets, data<float>(nats), gradient ? data<float>(*gradient) : nullptr, workspace);
   });

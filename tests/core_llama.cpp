@@ -164,7 +164,9 @@ TEST_CASE("an adapter with B = 0 changes nothing and gives A no gradient", "[lla
   const auto tokens = random_tokens(64, 6);
   const Segment segment{tokens, 1};
   const Batch batch = make_batch(base->weights(), {&segment, 1});
-  CHECK(at::equal(nats_and_gradient(base->weights(), batch, adapter, plan_of(*base, batch, adapter), gradient, workspace), nats(base->weights(), batch, nullptr, workspace)));
+  const StepPlan plan = plan_of(*base, batch, adapter);
+  const at::Tensor with = nats_and_gradient(base->weights(), batch, adapter, plan, gradient, workspace);
+  CHECK(at::equal(with, nats(base->weights(), batch, nullptr, workspace)));
   for (const LoraPlace& place : layout.places) {
     const auto* a = gradient.data() + place.a;
     const auto* b = gradient.data() + place.b;
@@ -182,4 +184,31 @@ TEST_CASE("bfloat16 agrees with float32 to its precision", "[llama]") {
   const at::Tensor b = nats(rough->weights(), make_batch(rough->weights(), {&segment, 1}), nullptr, workspace);
   CHECK(std::abs(a.sub(b).mean().item<float>()) < 0.02f);
   CHECK(a.sub(b).abs().max().item<float>() < 0.5f);
+}
+
+TEST_CASE("every plan of a step gives the same gradient within its bytes", "[llama]") {
+  const auto base = load({.layers = 4});
+  const auto tokens = random_tokens(100, 21);
+  const Segment segment{tokens, 1};
+  const Batch batch = make_batch(base->weights(), {&segment, 1});
+  const LoraLayout layout(base->shape(), 4, 3);
+  Adapter adapter(layout, at::kFloat, 2.0);
+  adapter.load(random_adapter(layout));
+  std::vector<float> wanted(layout.size), gradient(layout.size);
+  const StepPlan all = plan_step(base->weights(), layout, batch.tokens, thread_count());
+  REQUIRE(all.store_all == 3);
+  nats_and_gradient(base->weights(), batch, adapter, all, wanted, workspace);
+  std::size_t least = all.bytes;
+  for (std::size_t bytes = all.bytes; bytes > all.bytes / 2; bytes -= all.bytes / 50) {
+    const StepPlan plan = plan_step(base->weights(), layout, batch.tokens, thread_count(), bytes);
+    CHECK(plan.store_all + plan.store_narrow + plan.store_inputs == 3);
+    CHECK((plan.bytes <= bytes || plan.store_inputs == 3));
+    Workspace own;
+    nats_and_gradient(base->weights(), batch, adapter, plan, gradient, own);
+    CHECK(own.peak() <= plan.bytes);
+    for (std::size_t i = 0; i < wanted.size(); ++i) REQUIRE(gradient[i] == Approx(wanted[i]).margin(1e-5));
+    least = std::min(least, plan.bytes);
+  }
+  CHECK(plan_step(base->weights(), layout, batch.tokens, thread_count(), 1).store_inputs == 3);
+  CHECK(least < all.bytes);
 }
