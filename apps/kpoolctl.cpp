@@ -25,7 +25,7 @@ int run(const kpool::Command& command) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "model") kpool::wait_passively(argv);
+  if (argc > 1 && std::string_view(argv[1]) == "model") kpool::wait_briefly(argv);
   std::ios::sync_with_stdio(false);
   kpool::Command chosen;
   CLI::App app{"Looks at a pool of adapters and its base model, and takes copies and adapters out of it."};

@@ -61,7 +61,7 @@ kpool::Result<kpool::Outcome> run(const kpool::Config& config) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  kpool::wait_passively(argv);
+  kpool::wait_briefly(argv);
   kpool::set_allocator_limits();
   std::string file, stages;
   std::vector<std::string> overrides;

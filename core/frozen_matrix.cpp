@@ -104,14 +104,20 @@ at::Tensor FrozenMatrix::expanded() const {
 
 at::Tensor gather_rows(const FrozenMatrix& matrix, const at::Tensor& ids) {
   if (matrix.dense.defined()) return matrix.dense.index_select(0, ids).to(at::kFloat);
-  const std::int64_t count = ids.size(0);
-  at::Tensor out = at::empty({count, matrix.columns}, matrix.dtype);
-  auto* data = static_cast<std::byte*>(out.mutable_data_ptr());
-  const auto row_bytes = static_cast<std::int64_t>(matrix.columns * out.element_size());
+  const std::int64_t count = ids.size(0), columns = matrix.columns;
+  at::Tensor out = at::empty({count, columns}, at::kFloat);
+  float* to = out.mutable_data_ptr<float>();
   const auto* id = ids.const_data_ptr<std::int64_t>();
-  for (std::int64_t i = 0; i < count; ++i)
-    matrix.expand(id[i], 1, 0, matrix.columns, data + i * row_bytes, matrix.columns);
-  return out.to(at::kFloat);
+  by_type(matrix.dtype, [&]<class T>(T) {
+    at::parallel_for(0, count, 16, [&](std::int64_t first, std::int64_t end) {
+      std::vector<T> row(static_cast<std::size_t>(columns));
+      for (std::int64_t i = first; i < end; ++i) {
+        matrix.expand(id[i], 1, 0, columns, row.data(), columns);
+        simd::rows<T>().to_float(row.data(), columns, to + i * columns);
+      }
+    });
+  });
+  return out;
 }
 
 }  // namespace kpool
