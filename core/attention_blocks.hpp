@@ -10,6 +10,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 
 #include "core/base.hpp"
 #include "core/batch.hpp"
@@ -119,14 +121,23 @@ struct RowPanels {
   }
 };
 
-/// out (group rows, keys) = the heads' rows from a on times the panels of the block's keys, seen or not.
+/// The block's rows of all heads of the group, stacked: out (group rows, width). Rows lie `stride` apart, heads width.
 template <class T>
-void multiply_rows(const Block& block, const T* a, std::int64_t a_stride, std::int64_t group, std::int64_t width,
-                   const ColumnPanels<T>& panels, float* out, std::int64_t stride) {
-  for (std::int64_t panel = block.key; panel < block.key_end; panel += kGrain)
-    for (std::int64_t i = 0; i < group; ++i)
-      multiply(block.rows(), width, a + i * width, a_stride, panels.panel(block.kv, panel),
-               out + i * block.rows() * stride + panel - block.key, stride, false);
+void stack_rows(const Block& block, const T* rows, std::int64_t stride, std::int64_t group, std::int64_t width,
+                T* out) {
+  const auto bytes = static_cast<std::size_t>(width) * sizeof(T);
+  for (std::int64_t i = 0; i < group; ++i)
+    for (std::int64_t j = 0; j < block.rows(); ++j, out += width)
+      std::memcpy(out, rows + j * stride + i * width, bytes);
+}
+
+/// out = a (group rows, width) times the panels of the block's keys, seen or not: (group rows, kPanel) each, with rows
+/// `stride` apart; the panels lie `step` apart.
+template <class T>
+void multiply_rows(const Block& block, const T* a, std::int64_t group, std::int64_t width,
+                   const ColumnPanels<T>& panels, float* out, std::int64_t stride, std::int64_t step) {
+  for (std::int64_t key = block.key; key < block.key_end; key += kGrain, out += step)
+    multiply(group * block.rows(), width, a, width, panels.panel(block.kv, key), out, stride, false);
 }
 
 /// out (group rows, width rounded up) (+)= a (group rows, keys) times the block's keys in row panels.
@@ -139,11 +150,23 @@ void multiply_keys(const Block& block, const T* a, std::int64_t a_stride, std::i
              stride, add);
 }
 
+/// Sets a panel's scores (group rows, kPanel) to minus infinity where the query does not see the key.
+inline void hide_unseen(const Block& block, std::int64_t panel, std::int64_t group, float* scores) {
+  const Block part{block.kv, block.row, block.row_end, panel, panel + kGrain, block.starts};
+  if (part.seen_to(part.row) == part.key_end && part.seen_from(part.row_end - 1) == part.key) return;  // all see all
+  for (std::int64_t i = 0; i < group; ++i)
+    for (std::int64_t row = part.row; row < part.row_end; ++row, scores += kPanel) {
+      const auto from = static_cast<int>(part.seen_from(row) - panel), to = static_cast<int>(part.seen_to(row) - panel);
+      for (int c = 0; c < kPanel; ++c)  // without branches: vectors
+        scores[c] = (c >= from) & (c < to) ? scores[c] : -std::numeric_limits<float>::infinity();
+    }
+}
+
 /// Clears what a row of the block's probabilities holds beyond the keys that it sees.
 template <class T>
 void clear_unseen(const Block& block, std::int64_t from, std::int64_t to, T* p) {
-  std::fill(p, p + (from - block.key), T{});
-  std::fill(p + (to - block.key), p + block.keys(), T{});
+  if (from > block.key) std::memset(p, 0, static_cast<std::size_t>(from - block.key) * sizeof(T));
+  if (to < block.key_end) std::memset(p + to - block.key, 0, static_cast<std::size_t>(block.key_end - to) * sizeof(T));
 }
 
 /// Calls task(index, worker) once for each index below count, in this order as workers come free.

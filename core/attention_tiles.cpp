@@ -17,6 +17,7 @@ constexpr std::int64_t kRowsPerTask = 32;
 /// What one worker needs for one block; `stacked` is group times rows.
 template <class T>
 struct Scratch {
+  T* queries;              ///< (stacked, width)
   float* scores;           ///< (stacked, kStride)
   T* p;                    ///< (stacked, kStride): exponentials
   float* mixed;            ///< (stacked, width rounded up): sum of p v
@@ -24,6 +25,7 @@ struct Scratch {
   std::int64_t stacked;
 
   Scratch(Carver& carver, const BaseShape& shape) : stacked(rows_per_block(shape) * shape.heads / shape.kv_heads) {
+    queries = carver.take<T>(stacked * shape.head_width);
     scores = carver.take<float>(stacked * kStride);
     p = carver.take<T>(stacked * kStride);
     mixed = carver.take<float>(stacked * grains(shape.head_width) * kPanel);
@@ -54,27 +56,23 @@ std::size_t scratch_bytes(const BaseShape& shape) {
   return carver.used();
 }
 
-/// Turns the scores of one block into exponentials under the maximum so far, and brings what was summed under an older
-/// one down to it.
+/// Turns one row's scores into exponentials under the maximum so far, and brings what was summed under an older one down
+/// to it. i: the row among the stacked.
 template <class T>
-void exponentiate(const Block& block, std::int64_t group, std::int64_t width, const Scratch<T>& scratch) {
-  const simd::Kernels& all = simd::kernels();
-  const simd::RowKernels<T>& kernels = simd::rows<T>();
-  for (std::int64_t i = 0; i < group * block.rows(); ++i) {
-    const std::int64_t row = block.row + i % block.rows(), from = block.seen_from(row), to = block.seen_to(row);
-    T* p = scratch.p + i * kStride;
-    clear_unseen(block, from, to, p);
-    if (from == to) continue;
-    const float* scores = scratch.scores + i * kStride + from - block.key;
-    const float before = scratch.maximum[i], maximum = std::max(before, all.maximum(scores, to - from));
-    const float sum = kernels.exponentials(scores, to - from, maximum, 1, p + from - block.key);
-    const float kept = maximum == before ? 1 : std::exp(before - maximum);
-    scratch.maximum[i] = maximum;
-    scratch.total[i] = scratch.total[i] * kept + sum;
-    if (kept == 1 || before == -std::numeric_limits<float>::infinity()) continue;  // nothing to bring down
-    float* mixed = scratch.mixed + i * grains(width) * kPanel;
-    simd::rows<float>().scaled(mixed, width, kept, mixed);
-  }
+void exponentiate(const Block& block, std::int64_t row, std::int64_t i, std::int64_t width, const Scratch<T>& scratch) {
+  const std::int64_t from = block.seen_from(row), to = block.seen_to(row);
+  T* p = scratch.p + i * kStride;
+  clear_unseen(block, from, to, p);
+  if (from == to) return;
+  const float* scores = scratch.scores + i * kStride + from - block.key;
+  const float before = scratch.maximum[i], maximum = std::max(before, simd::kernels().maximum(scores, to - from));
+  const float sum = simd::rows<T>().exponentials(scores, to - from, maximum, 1, p + from - block.key);
+  const float kept = maximum == before ? 1 : std::exp(before - maximum);
+  scratch.maximum[i] = maximum;
+  scratch.total[i] = scratch.total[i] * kept + sum;
+  if (kept == 1 || before == -std::numeric_limits<float>::infinity()) return;  // nothing to bring down
+  float* mixed = scratch.mixed + i * grains(width) * kPanel;
+  simd::rows<float>().scaled(mixed, width, kept, mixed);
 }
 
 /// The heads of one group, from row on.
@@ -85,19 +83,22 @@ void attend_rows(const Heads<const T>& heads, const Panels<T>& panels, std::int6
   const std::int64_t first = grain_below(heads.starts[row]);
   std::fill(scratch.maximum, scratch.maximum + scratch.stacked, -std::numeric_limits<float>::infinity());
   std::fill(scratch.total, scratch.total + scratch.stacked, 0.0f);
+  stack_rows({kv, row, row_end, first, first, heads.starts}, heads.query(row, kv * group), heads.stride, group, width,
+             scratch.queries);
   for (std::int64_t key = first; key < row_end; key += kKeys) {
     const Block block{kv, row, row_end, key, std::min(key + kKeys, row_end), heads.starts};
-    const T* queries = heads.query(row, kv * group);
-    multiply_rows(block, queries, heads.stride, group, width, panels.keys, scratch.scores, kStride);
-    exponentiate(block, group, width, scratch);
+    multiply_rows(block, scratch.queries, group, width, panels.keys, scratch.scores, kStride, kPanel);
+    for (std::int64_t i = 0; i < group * rows; i += rows)
+      for (std::int64_t j = 0; j < rows; ++j) exponentiate(block, row + j, i + j, width, scratch);
     multiply_keys(block, scratch.p, kStride, group, width, panels.values, scratch.mixed, key != first);
   }
-  for (std::int64_t i = 0; i < group * rows; ++i) {
-    const std::int64_t head = kv * group + i / rows, at = row + i % rows;
-    simd::rows<T>().scaled(scratch.mixed + i * grains(width) * kPanel, width, 1 / scratch.total[i],
-                           out + (at * heads.heads + head) * width);
-    log_sums[head * heads.tokens + at] = scratch.maximum[i] + std::log(scratch.total[i]);
-  }
+  for (std::int64_t i = 0; i < group; ++i)
+    for (std::int64_t j = 0; j < rows; ++j) {
+      const std::int64_t head = kv * group + i, stacked = i * rows + j;
+      simd::rows<T>().scaled(scratch.mixed + stacked * grains(width) * kPanel, width, 1 / scratch.total[stacked],
+                             out + ((row + j) * heads.heads + head) * width);
+      log_sums[head * heads.tokens + row + j] = scratch.maximum[stacked] + std::log(scratch.total[stacked]);
+    }
 }
 
 /// The first rows of the blocks, those with the most keys first.

@@ -55,24 +55,26 @@ std::vector<Strip> make_strips(const std::vector<std::int64_t>& starts, std::int
 /// What one worker needs for one block; `stacked` is group times rows.
 template <class T>
 struct Scratch {
-  float *scores, *dp;               ///< (stacked, kStride)
-  T *p, *ds;                        ///< (stacked, kStride): probabilities; gradient of the scores
-  T *packed_p, *packed_ds;          ///< one panel of the two, depth stacked
+  T *queries, *douts;               ///< (stacked, width)
+  float *scores, *dp;               ///< (kKeys / kPanel, stacked, kPanel)
+  T *p, *packed_ds;                 ///< one packed panel of probabilities, and of the gradients of the scores
+  T* ds;                            ///< (stacked, kStride): these gradients, all
   T *query_columns, *dout_columns;  ///< (width, column_stride): q and dout, transposed
   float* dq;                        ///< (stacked, width rounded up)
-  float* mean;                      ///< (stacked): of dp under p
+  float *log_sums, *mean;           ///< (stacked): of the exponentials; of dp under p
   float* turned;                    ///< (kGrain, width): dk or dv, transposed back
   std::int64_t column_stride;
 
   Scratch(Carver& carver, const BaseShape& shape) {
     const std::int64_t stacked = rows_per_block(shape) * shape.heads / shape.kv_heads, width = shape.head_width;
     column_stride = stacked + kGrain;
-    for (float** rows : {&scores, &dp}) *rows = carver.take<float>(stacked * kStride);
-    for (T** rows : {&p, &ds}) *rows = carver.take<T>(stacked * kStride);
-    for (T** panel : {&packed_p, &packed_ds}) *panel = carver.take<T>(panel_size<T>(stacked));
+    for (T** rows : {&queries, &douts}) *rows = carver.take<T>(stacked * width);
+    for (float** rows : {&scores, &dp}) *rows = carver.take<float>(stacked * kKeys);
+    for (T** panel : {&p, &packed_ds}) *panel = carver.take<T>(panel_size<T>(stacked));
     for (T** columns : {&query_columns, &dout_columns}) *columns = carver.take<T>(width * column_stride);
+    ds = carver.take<T>(stacked * kStride);
     dq = carver.take<float>(stacked * grains(width) * kPanel);
-    mean = carver.take<float>(stacked);
+    for (float** rows : {&log_sums, &mean}) *rows = carver.take<float>(stacked);
     turned = carver.take<float>(kGrain * width);
   }
 };
@@ -115,8 +117,7 @@ struct Pass {
     shared.key_rows.pack(qkv.key(row, kv), qkv.stride, qkv.width, kv, row);
   }
   void prepare(const Block& block, const Scratch<T>& scratch) const;
-  void differentiate(const Block& block, const Scratch<T>& scratch) const;
-  void add_keys(const Block& block, const Strip& strip, const Scratch<T>& scratch) const;
+  void keys(const Block& block, const Strip& strip, const Scratch<T>& scratch) const;
   void queries(const Strip& strip, std::int64_t kv, std::int64_t row, std::int64_t row_end,
                const Scratch<T>& scratch) const;
   void finish_keys(const std::vector<Strip>& strips, std::int64_t kv, std::int64_t key,
@@ -127,45 +128,31 @@ struct Pass {
 template <class T>
 void Pass<T>::prepare(const Block& block, const Scratch<T>& scratch) const {
   const simd::RowKernels<T>& kernels = simd::rows<T>();
-  for (std::int64_t i = 0; i < qkv.group; ++i) {
-    const std::int64_t head = block.kv * qkv.group + i, first = i * block.rows(), width = qkv.width;
-    for (std::int64_t j = 0; j < block.rows(); ++j)
-      scratch.mean[first + j] = kernels.dot(dout_row(block.row + j, head), out_row(block.row + j, head), width);
-    kernels.transpose(qkv.query(block.row, head), qkv.stride, block.rows(), width, scratch.query_columns + first,
-                      scratch.column_stride);
-    kernels.transpose(dout_row(block.row, head), out_stride(), block.rows(), width, scratch.dout_columns + first,
-                      scratch.column_stride);
-  }
+  const std::int64_t head = block.kv * qkv.group, width = qkv.width, stacked = qkv.group * block.rows();
+  stack_rows(block, qkv.query(block.row, head), qkv.stride, qkv.group, width, scratch.queries);
+  stack_rows(block, dout_row(block.row, head), out_stride(), qkv.group, width, scratch.douts);
+  kernels.transpose(scratch.queries, width, stacked, width, scratch.query_columns, scratch.column_stride);
+  kernels.transpose(scratch.douts, width, stacked, width, scratch.dout_columns, scratch.column_stride);
+  for (std::int64_t i = 0, stacked_row = 0; i < qkv.group; ++i)
+    for (std::int64_t row = block.row; row < block.row_end; ++row, ++stacked_row) {
+      scratch.mean[stacked_row] = kernels.dot(scratch.douts + stacked_row * width, out_row(row, head + i), width);
+      scratch.log_sums[stacked_row] = log_sums[(head + i) * qkv.tokens + row];
+    }
 }
 
-/// p and ds.
+/// ds of the block; dk^T += q^T ds and dv^T += dout^T p. The first to come to a panel of keys overwrites it.
 template <class T>
-void Pass<T>::differentiate(const Block& block, const Scratch<T>& scratch) const {
-  const std::int64_t head = block.kv * qkv.group, width = qkv.width;
-  multiply_rows(block, qkv.query(block.row, head), qkv.stride, qkv.group, width, shared.keys, scratch.scores, kStride);
-  multiply_rows(block, dout_row(block.row, head), out_stride(), qkv.group, width, shared.values, scratch.dp, kStride);
-  const auto differentiate_row = simd::rows<T>().softmax_backward;
-  for (std::int64_t i = 0; i < qkv.group * block.rows(); ++i) {
-    const std::int64_t row = block.row + i % block.rows(), from = block.seen_from(row), to = block.seen_to(row);
-    const std::int64_t begin = i * kStride, place = begin + from - block.key;
-    clear_unseen(block, from, to, scratch.p + begin);
-    clear_unseen(block, from, to, scratch.ds + begin);
-    differentiate_row(scratch.scores + place, scratch.dp + place, to - from,
-                      log_sums[(head + i / block.rows()) * qkv.tokens + row], scratch.mean[i], scratch.p + place,
-                      scratch.ds + place);
-  }
-}
-
-/// dk^T += q^T ds and dv^T += dout^T p. The first to come to a panel overwrites it.
-template <class T>
-void Pass<T>::add_keys(const Block& block, const Strip& strip, const Scratch<T>& scratch) const {
-  const std::int64_t depth = qkv.group * block.rows(), stride = scratch.column_stride;
+void Pass<T>::keys(const Block& block, const Strip& strip, const Scratch<T>& scratch) const {
+  const std::int64_t depth = qkv.group * block.rows(), stride = scratch.column_stride, step = depth * kPanel;
+  multiply_rows(block, scratch.queries, qkv.group, qkv.width, shared.keys, scratch.scores, kPanel, step);
+  multiply_rows(block, scratch.douts, qkv.group, qkv.width, shared.values, scratch.dp, kPanel, step);
   for (std::int64_t key = block.key; key < block.key_end; key += kGrain) {
     const bool add = key < block.row && block.row != strip.row;
-    simd::rows<T>().pack_rows(scratch.p + key - block.key, kStride, depth, kPanel, scratch.packed_p);
-    simd::rows<T>().pack_rows(scratch.ds + key - block.key, kStride, depth, kPanel, scratch.packed_ds);
-    multiply(qkv.width, depth, scratch.dout_columns, stride, scratch.packed_p, shared.dv(strip, block.kv, key), kPanel,
-             add);
+    const std::int64_t place = (key - block.key) / kGrain * step;
+    hide_unseen(block, key, qkv.group, scratch.scores + place);
+    simd::rows<T>().softmax_backward(scratch.scores + place, scratch.dp + place, depth, scratch.log_sums, scratch.mean,
+                                     scratch.p, scratch.packed_ds, scratch.ds + key - block.key, kStride);
+    multiply(qkv.width, depth, scratch.dout_columns, stride, scratch.p, shared.dv(strip, block.kv, key), kPanel, add);
     multiply(qkv.width, depth, scratch.query_columns, stride, scratch.packed_ds, shared.dk(strip, block.kv, key),
              kPanel, add);
   }
@@ -175,19 +162,17 @@ void Pass<T>::add_keys(const Block& block, const Strip& strip, const Scratch<T>&
 template <class T>
 void Pass<T>::queries(const Strip& strip, std::int64_t kv, std::int64_t row, std::int64_t row_end,
                       const Scratch<T>& scratch) const {
-  const std::int64_t first = grain_below(qkv.starts[row]), width = qkv.width, half = width / 2, rows = row_end - row;
+  const std::int64_t first = grain_below(qkv.starts[row]), width = qkv.width, half = width / 2;
   prepare({kv, row, row_end, first, first, qkv.starts}, scratch);
   for (std::int64_t key = first; key < row_end; key += kKeys) {
     const Block block{kv, row, row_end, key, std::min(key + kKeys, row_end), qkv.starts};
-    differentiate(block, scratch);
-    add_keys(block, strip, scratch);
+    keys(block, strip, scratch);
     multiply_keys(block, scratch.ds, kStride, qkv.group, width, shared.key_rows, scratch.dq, key != first);
   }
-  for (std::int64_t i = 0; i < qkv.group * rows; ++i) {
-    const std::int64_t at = row + i % rows;
-    simd::rows<T>().unrotate(scratch.dq + i * grains(width) * kPanel, cos + at * half, sin + at * half, half, scale,
-                             dqkv.query(at, kv * qkv.group + i / rows));
-  }
+  const float* dq = scratch.dq;
+  for (std::int64_t i = 0; i < qkv.group; ++i)
+    for (std::int64_t at = row; at < row_end; ++at, dq += grains(width) * kPanel)
+      simd::rows<T>().unrotate(dq, cos + at * half, sin + at * half, half, scale, dqkv.query(at, kv * qkv.group + i));
 }
 
 /// dk and dv of kGrain keys, from the sums of the strips that see them.

@@ -35,6 +35,10 @@ Bf16 rounded(float x) {
 template <class T>
 constexpr double kRounding = sizeof(T) == 2 ? 1.0 / 256 : 3e-7;
 
+/// How far exp may be off before it is rounded.
+template <class T>
+constexpr double kExponential = sizeof(T) == 2 ? 2e-4 : 2e-7;
+
 /// A vector with a border behind it that a kernel must leave alone.
 template <class T>
 struct Row {
@@ -208,23 +212,41 @@ TEMPLATE_TEST_CASE("dot is the sum of products", "[simd]", float, Bf16) {
   });
 }
 
-TEMPLATE_TEST_CASE("exponentials and the softmax's backward pass", "[simd]", float, Bf16) {
+TEMPLATE_TEST_CASE("exponentials and their sum", "[simd]", float, Bf16) {
   using T = TestType;
   each_set<T>([](const RowKernels<T>& k, int64_t n) {
-    Row<float> x(n, 1, 20), dp(n, 2);
+    Row<float> x(n, 1, 20);
     if (n > 1) x.data[n / 2] = -kInfinity;
-    Row<T> out(n), p(n), dx(n);
-    const float shift = 3, factor = 0.5f, mean = 0.25f;
+    Row<T> out(n);
+    const float shift = 3, factor = 0.5f;
     const float sum = k.exponentials(x.get(), n, shift, factor, out.get());
     const auto e = [&](int64_t i) { return std::exp(double(x.data[i] - shift)); };  // the difference in float32
     double want = 0;
     for (int64_t i = 0; i < n; ++i) want += factor * e(i);
-    CHECK(sum == Approx(want).epsilon(sizeof(T) == 4 ? 1e-6 : 2e-4));
-    check(out, [&](int64_t i) { return factor * e(i); }, 0);
+    CHECK(sum == Approx(want).epsilon(1e-6 + kExponential<T>));
+    check(out, [&](int64_t i) { return factor * e(i); }, 0, kRounding<T> + kExponential<T>);
     if (n > 1) CHECK(out[n / 2] == 0);
-    k.softmax_backward(x.get(), dp.get(), n, shift, mean, p.get(), dx.get());
-    check(p, [&](int64_t i) { return e(i); }, 0);
-    check(dx, [&](int64_t i) { return e(i) * (dp[i] - mean); }, 1e-12);
+  });
+}
+
+TEMPLATE_TEST_CASE("the softmax's backward pass of a panel", "[simd]", float, Bf16) {
+  using T = TestType;
+  each_set<T>([](const RowKernels<T>& k, int64_t n) {
+    const int64_t rows = 2 * n, stride = kPanel + 5;
+    Row<float> x(rows * kPanel, 1, 20), dp(rows * kPanel, 2), shift(rows, 3), mean(rows, 4);
+    x.data[kPanel + 3] = -kInfinity;
+    Row<T> p(rows * kPanel), packed(rows * kPanel), dx(rows * stride - 5);
+    k.softmax_backward(x.get(), dp.get(), rows, shift.get(), mean.get(), p.get(), packed.get(), dx.get(), stride);
+    const auto row = [&](int64_t i) { return sizeof(T) == 2 ? i / (2 * kPanel) * 2 + i % 2 : i / kPanel; };
+    const auto place = [&](int64_t i) { return row(i) * kPanel + (sizeof(T) == 2 ? i / 2 : i) % kPanel; };
+    const auto e = [&](int64_t i) {
+      return std::exp(double(x.data[place(i)] - shift.data[row(i)]));  // the difference in float32
+    };
+    const double tolerance = kRounding<T> + kExponential<T>;
+    check(p, [&](int64_t i) { return e(i); }, 0, tolerance);
+    check(packed, [&](int64_t i) { return e(i) * (dp[place(i)] - mean[row(i)]); }, 1e-6, tolerance);
+    CHECK(dx.border_intact());
+    for (int64_t i = 0; i < rows * kPanel; ++i) REQUIRE(dx[row(i) * stride + place(i) % kPanel] == packed[i]);
   });
 }
 

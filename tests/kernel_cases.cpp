@@ -67,8 +67,9 @@ void add_rows(std::vector<KernelCase>& cases, const simd::RowKernels<T>& k, cons
   add("take_from_float", kWide, 8 + size, [=] { k.take_from_float(b->narrow[0], kWide, b->wide[2]); });
   add("dot", kWide, 2 * size, [=] { b->wide[2][0] = k.dot(b->narrow[0], b->narrow[3], kWide); });
   add("exponentials", kTokens, 4 + size, [=] { k.exponentials(b->wide[0], kTokens, 1, 1, b->narrow[1]); });
-  add("softmax_backward", kTokens, 8 + 2 * size, [=] {
-    k.softmax_backward(b->wide[0], b->wide[1], kTokens, 1, 0.5f, b->narrow[1], b->narrow[2]);
+  add("softmax_backward", kTokens * kPanel, 8 + 3 * size, [=] {
+    k.softmax_backward(b->wide[0], b->wide[1], kTokens, b->wide[2], b->wide[2], b->narrow[1], b->narrow[2],
+                       b->narrow[5], kPanel + 8);
   });
   add("pack_rows", kWide * kPanel, 2 * size, [=] {
     k.pack_rows(b->narrow[0], kFeed / 16, kWide, kPanel, b->narrow[1]);

@@ -164,13 +164,48 @@ float exponentials(const float* x, std::int64_t n, float shift, float factor, T*
   return total(sum);
 }
 
+/// One vector of two rows.
 template <class T>
-void softmax_backward(const float* x, const float* dp, std::int64_t n, float shift, float mean, T* p, T* dx) {
-  each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
-    const V probability = exponential<T>(load(x + i, lanes), shift);
-    store(p + i, probability, lanes);
-    store(dx + i, probability * (load(dp + i, lanes) - mean), lanes);
-  });
+struct TwoRows {
+  V p[2], dx[2];
+};
+template <class T>
+KPOOL_INLINE TwoRows<T> softmax_backward_pair(const float* x, const float* dp, const float* shift, const float* mean) {
+  TwoRows<T> out;
+  for (int k = 0; k < 2; ++k) {
+    out.p[k] = exponential<T>(load(x + k * kPanel, Full{}), shift[k]);
+    out.dx[k] = out.p[k] * (load(dp + k * kPanel, Full{}) - mean[k]);
+  }
+  return out;
+}
+
+inline void softmax_backward(const float* x, const float* dp, std::int64_t rows, const float* shift, const float* mean,
+                             float* p, float* packed_dx, float* dx, std::int64_t stride) {
+  for (std::int64_t i = 0; i < rows; i += 2) {
+    for (std::int64_t c = 0; c < kPanel; c += kWidth) {
+      const std::int64_t place = i * kPanel + c;
+      const TwoRows<float> two = softmax_backward_pair<float>(x + place, dp + place, shift + i, mean + i);
+      for (int k = 0; k < 2; ++k) {
+        store(p + place + k * kPanel, two.p[k], Full{});
+        store(packed_dx + place + k * kPanel, two.dx[k], Full{});
+        store(dx + (i + k) * stride + c, two.dx[k], Full{});
+      }
+    }
+  }
+}
+
+inline void softmax_backward(const float* x, const float* dp, std::int64_t rows, const float* shift, const float* mean,
+                             Bf16* p, Bf16* packed_dx, Bf16* dx, std::int64_t stride) {
+  for (std::int64_t i = 0; i < rows; i += 2) {
+    for (std::int64_t c = 0; c < kPanel; c += kWidth) {
+      const std::int64_t place = i * kPanel + c;
+      const TwoRows<Bf16> two = softmax_backward_pair<Bf16>(x + place, dp + place, shift + i, mean + i);
+      store_pairs(p + i * kPanel + 2 * c, two.p[0], two.p[1]);
+      store_pairs(packed_dx + i * kPanel + 2 * c, two.dx[0], two.dx[1]);
+      store(dx + i * stride + c, two.dx[0], Full{});
+      store(dx + (i + 1) * stride + c, two.dx[1], Full{});
+    }
+  }
 }
 
 }  // namespace

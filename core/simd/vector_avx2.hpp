@@ -92,6 +92,13 @@ KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
   }
 }
 
+KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
+  Bf16 even[kWidth], odd[kWidth];
+  store(even, a, Full{});
+  store(odd, b, Full{});
+  for (std::int64_t i = 0; i < kWidth; ++i) out[2 * i] = even[i], out[2 * i + 1] = odd[i];
+}
+
 KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   sum = _mm256_fmadd_ps(load(a, Full{}), load(b, Full{}), sum);
   return _mm256_fmadd_ps(load(a + kWidth, Full{}), load(b + kWidth, Full{}), sum);

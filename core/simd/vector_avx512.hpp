@@ -82,6 +82,13 @@ KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
   _mm512_storeu_si512(out + kPanel, _mm512_permutex2var_epi64(low, second, high));
 }
 
+KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
+  alignas(64) static constexpr std::uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(b, a);
+  _mm512_storeu_si512(out, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
+}
+
 KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(a), (__m512bh)_mm512_loadu_si512(b));
 }

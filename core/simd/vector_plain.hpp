@@ -104,6 +104,14 @@ KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
   }
 }
 
+/// out = a[0] b[0] a[1] b[1] ..., rounded.
+KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
+  Bf16 even[kWidth], odd[kWidth];
+  store(even, a, Full{});
+  store(odd, b, Full{});
+  for (std::int64_t i = 0; i < kWidth; ++i) out[2 * i] = even[i], out[2 * i + 1] = odd[i];
+}
+
 /// sum + products of 2 kWidth elements: here simply in float32.
 KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   sum += load(a, Full{}) * load(b, Full{});
