@@ -56,8 +56,8 @@ std::size_t scratch_bytes(const BaseShape& shape) {
   return carver.used();
 }
 
-/// Turns one row's scores into exponentials under the maximum so far, and brings what was summed under an older one down
-/// to it. i: the row among the stacked.
+/// Turns one row's scores into exponentials under the maximum so far, and brings what was summed under an older one
+/// down to it. i: the row among the stacked.
 template <class T>
 void exponentiate(const Block& block, std::int64_t row, std::int64_t i, std::int64_t width, const Scratch<T>& scratch) {
   const std::int64_t from = block.seen_from(row), to = block.seen_to(row);

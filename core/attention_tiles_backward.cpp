@@ -216,7 +216,8 @@ void attend_backward(const at::Tensor& dout, const at::Tensor& out, const at::Te
                      const Batch& batch, const BaseShape& shape, at::Tensor& dqkv, Workspace& workspace) {
   const auto tokens = static_cast<std::int64_t>(batch.starts.size());
   const std::int64_t step = rows_per_block(shape);
-  const std::vector<Strip> strips = make_strips(batch.starts, step, strips_wanted(shape.kv_heads, at::get_num_threads()));
+  const std::int64_t wanted = strips_wanted(shape.kv_heads, at::get_num_threads());
+  const std::vector<Strip> strips = make_strips(batch.starts, step, wanted);
   const Workspace::Frame frame(workspace);
   std::int64_t sum_panels = 0;
   for (const Strip& strip : strips) sum_panels += strip.panels();

@@ -1,8 +1,8 @@
 // Products of small tiles, the part of a GEMM that is the same everywhere: C (+)= A B, where B is a panel
 // of kPanel columns that was packed by simd::RowKernels::pack_rows or pack_columns. Both run on oneDNN's
-// brgemm through libtorch, bfloat16 in AMX or AVX512-BF16. What lies around it (threads, packing, what happens to C while
-// it is in the cache) is the caller's, which is where a step's time is won. Tiles whose memory begins at a multiple of 64
-// bytes, and whose strides are no large power of two, run two to four times as fast as others.
+// brgemm through libtorch, bfloat16 in AMX or AVX512-BF16. What lies around it (threads, packing, what happens to C
+// while it is in the cache) is the caller's, which is where a step's time is won. Tiles whose memory begins at a
+// multiple of 64 bytes, and whose strides are no large power of two, run two to four times as fast as others.
 #pragma once
 
 #include <cstdint>

@@ -149,8 +149,8 @@ void check(std::int64_t heads, std::int64_t kv_heads, std::int64_t width, const 
     const Outcome expected = refer(c, qkv, dout);
     for (const std::uint32_t threads : {1u, 2u}) {
       use_threads(threads);
-      INFO(heads << " heads, " << kv_heads << " kv heads, width " << width << ", " << lengths.size() << " segments, first "
-                 << lengths[0] << ", " << at::toString(dtype) << ", " << threads << " threads");
+      INFO(heads << " heads, " << kv_heads << " kv heads, width " << width << ", " << lengths.size()
+                 << " segments, first " << lengths[0] << ", " << at::toString(dtype) << ", " << threads << " threads");
       const Outcome measured = run(c, qkv, dout);
       CHECK(error(measured.out, expected.out) <= bound);
       CHECK(error(measured.log_sums, expected.log_sums) <= bound);

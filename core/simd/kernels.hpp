@@ -48,8 +48,9 @@ struct RowKernels {
   /// out = factor exp(x - shift); returns the sum of out before rounding. x = -infinity gives 0. Where T is bfloat16,
   /// exp is right to 2e-4, a tenth of what rounding costs, and x is at most shift + 88.
   float (*exponentials)(const float* x, std::int64_t n, float shift, float factor, T* out);
-  /// p = exp(x - shift); dx = p (dp - mean): the softmax's backward pass of kPanel columns. x, dp: (rows, kPanel), rows
-  /// even; shift, mean: (rows). p and packed_dx: as pack_rows packs them, depth rows; dx: the same again, with a stride.
+  /// p = exp(x - shift); dx = p (dp - mean): the softmax's backward pass of kPanel columns. x, dp: (rows, kPanel),
+  /// rows even; shift, mean: (rows). p and packed_dx: as pack_rows packs them, depth rows; dx: the same again, in rows
+  /// with a stride.
   void (*softmax_backward)(const float* x, const float* dp, std::int64_t rows, const float* shift, const float* mean,
                            T* p, T* packed_dx, T* dx, std::int64_t stride);
   /// Packs B (depth, count) for core/gemm.hpp, count <= kPanel, missing columns and depth zero:

@@ -47,16 +47,10 @@ inline bool finite(const float* x, std::int64_t n) {
 
 template <class T>
 constexpr RowKernels<T> row_kernels() {
-<<<<<<< HEAD
   return {norm<T>,         normed<T>,    norm_backward<T>, rotate<T>,        unrotate<T>,     swiglu<T>,
           swiglu_backward<T>, from_float<T>, scaled<T>,     scaled_panels<T>, to_float<T>,     add_to_float<T>,
-          take_from_float<T>, dot,        exponentials<T>,  softmax_backward<T>, pack_rows,    pack_columns,
+          take_from_float<T>, dot,        exponentials<T>,  softmax_backward, pack_rows,       pack_columns,
           unpack_columns,  transpose};
-=======
-  return {norm<T>,         normed<T>,        norm_backward<T>, rotate<T>,          unrotate<T>,     swiglu<T>,
-          swiglu_backward<T>, from_float<T>, scaled<T>,        to_float<T>,        add_to_float<T>, take_from_float<T>,
-          dot,             exponentials<T>, softmax_backward,   pack_rows,     pack_columns,       transpose};
->>>>>>> dfa2c42 (core: give the softmax's gradient packed by panels)
 }
 
 constexpr Kernels kernel_set(const char* name) {
