@@ -32,9 +32,13 @@ Error too_large(const char* key, std::uint32_t value, const char* what, std::siz
 
 }  // namespace
 
-std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank) {
+std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank, MomentumType momentum) {
   const auto parameters = static_cast<std::size_t>(LoraLayout(shape, rank).size);
-  return 2 * sizeof(float) * parameters;  // weights and momentum
+  return parameters * (sizeof(float) + (momentum == MomentumType::bfloat16 ? sizeof(simd::Bf16) : sizeof(float)));
+}
+
+MomentumType momentum_type(const Config& config) {
+  return config.train.momentum_type == "bfloat16" ? MomentumType::bfloat16 : MomentumType::float32;
 }
 
 std::size_t mixture_bytes(const RoutingOptions& options, std::size_t width) {
@@ -47,7 +51,7 @@ std::size_t mixture_bytes(const RoutingOptions& options, std::size_t width) {
 }
 
 Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_t embedding_width) {
-  const std::size_t slot = slot_bytes(shape, config.lora.rank);
+  const std::size_t slot = slot_bytes(shape, config.lora.rank, momentum_type(config));
   if (has_stage(config, StageId::training) && slot > part_bytes_max)
     return too_large("lora.rank", config.lora.rank, "a slot", slot, "this base model");
   const std::size_t mixture = mixture_bytes(config.routing, embedding_width);
@@ -64,6 +68,7 @@ LearnerOptions learner_options(const Config& config) {
   options.alpha = config.lora.alpha;
   options.learning_rate = config.train.learning_rate;
   options.momentum = config.train.momentum;
+  options.momentum_type = momentum_type(config);
   options.weight_decay = config.train.weight_decay;
   options.tokens_per_step = config.train.tokens_per_step;
   options.seed = config.engine.seed;

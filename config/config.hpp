@@ -29,6 +29,7 @@ struct LoraConfig {
 struct TrainConfig {
   double learning_rate = 1e-3;
   double momentum = 0.9;
+  std::string momentum_type = "float32";  ///< float32 | bfloat16
   double weight_decay = 0;
   std::uint32_t tokens_per_step = 512;
   std::uint32_t threads = 0;  ///< 0: one per core

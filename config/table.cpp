@@ -102,6 +102,8 @@ std::vector<ConfigKey> training_keys() {
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
        "of a full Signum step: every weight moves by exactly so much"},
       {"train.momentum", +at<&C::train, &TrainConfig::momentum>, 0, 0.9999, {}, nullptr, "of Signum"},
+      {"train.momentum_type", +at<&C::train, &TrainConfig::momentum_type>, 0, 0, {"float32", "bfloat16"}, nullptr,
+       "how the momentum is held and stored; a stored slot of the other type is converted"},
       {"train.weight_decay", +at<&C::train, &TrainConfig::weight_decay>, 0, 1, {}, nullptr, "decoupled"},
       {"train.tokens_per_step", +at<&C::train, &TrainConfig::tokens_per_step>, 8, 65536, {}, nullptr,
        "tokens in a full batch of one slot"},

@@ -44,7 +44,8 @@ class LoraLearner final : public Learner {
     KPOOL_ASSERT(birth.slot < slots_.size() && birth.generation != 0);
     Slot& slot = slots_[birth.slot];
     slot.buffer.clear();  // what waited for the old adapter would vanish with it
-    slot.state = {birth.generation, 0, std::vector<float>(gradient_.size()), std::vector<float>(gradient_.size())};
+    slot.state = {birth.generation, 0, std::vector<float>(gradient_.size()),
+                  zero_momentum(options_.momentum_type, gradient_.size())};
     draw_lora(layout_, options_.seed, birth.generation, slot.state.weights);
     dirty_.insert(birth.slot);
   }
@@ -79,7 +80,7 @@ class LoraLearner final : public Learner {
 
   Status restore(std::uint32_t index, std::string_view bytes) override {
     KPOOL_ASSERT(index < slots_.size());
-    auto state = restore_slot(bytes, layout_, identity_);
+    auto state = restore_slot(bytes, layout_, identity_, options_.momentum_type);
     if (!state) return state.error();
     slots_[index].state = std::move(*state);
     slots_[index].buffer.clear();
@@ -109,8 +110,9 @@ class LoraLearner final : public Learner {
     report.step = slot.state.step + 1;
     measure(slot.state, batch, report);
     const SignumOptions signum{options_.learning_rate, options_.momentum, options_.weight_decay};
-    signum_step(slot.state.weights, slot.state.momentum, gradient_, signum,
-                static_cast<double>(batch.tokens) / options_.tokens_per_step);
+    const double share = static_cast<double>(batch.tokens) / options_.tokens_per_step;
+    std::visit([&](auto& momentum) { signum_step(slot.state.weights, momentum, gradient_, signum, share); },
+               slot.state.momentum);
     slot.state.step = report.step;
     dirty_.insert(index);
     return report;

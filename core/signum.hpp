@@ -3,11 +3,15 @@
 // depend on their number.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "core/simd/kernels.hpp"
 
 namespace kpool {
+
+/// How a momentum lies in memory and in a stored slot.
+enum class MomentumType : std::uint8_t { float32, bfloat16 };
 
 struct SignumOptions {
   double learning_rate = 1e-3;  ///< every weight moves by exactly so much, or stays

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "core/safetensors.hpp"
 
@@ -37,23 +38,67 @@ Status expect(const SafeTensors& contents, const std::string& key, const std::st
   return Done{};
 }
 
-SafeTensor view_of(const std::vector<float>& flat, std::int64_t offset, std::int64_t rows, std::int64_t columns) {
+template <class T>
+constexpr const char* kDtype = std::is_same_v<T, float> ? "F32" : "BF16";
+
+template <class T>
+SafeTensor view_of(const std::vector<T>& flat, std::int64_t offset, std::int64_t rows, std::int64_t columns) {
   const auto* bytes = reinterpret_cast<const char*>(flat.data() + offset);
-  return {"F32", {rows, columns}, {bytes, static_cast<std::size_t>(rows * columns) * sizeof(float)}};
+  return {kDtype<T>, {rows, columns}, {bytes, static_cast<std::size_t>(rows * columns) * sizeof(T)}};
 }
 
-/// Copies one tensor into the flat array.
+bool finite(float value) { return std::isfinite(value); }
+bool finite(simd::Bf16 value) { return (value.bits & 0x7f80) != 0x7f80; }
+
+/// bytes: values of type From, wherever they lie.
+template <class From, class To>
+void convert(std::string_view bytes, To* out) {
+  if constexpr (std::is_same_v<From, To>) {
+    std::memcpy(out, bytes.data(), bytes.size());
+  } else {
+    From chunk[512];
+    while (!bytes.empty()) {
+      const std::size_t taken = std::min(bytes.size(), sizeof chunk), count = taken / sizeof(From);
+      std::memcpy(chunk, bytes.data(), taken);
+      if constexpr (std::is_same_v<To, float>)
+        simd::rows<simd::Bf16>().to_float(chunk, static_cast<std::int64_t>(count), out);
+      else
+        simd::rows<simd::Bf16>().from_float(chunk, static_cast<std::int64_t>(count), out);
+      bytes.remove_prefix(taken);
+      out += count;
+    }
+  }
+}
+
+/// Copies one tensor into the flat array; either: it may be stored as BF16, too.
+template <class T>
 Status read_tensor(const SafeTensors& contents, const std::string& name, std::int64_t rows, std::int64_t columns,
-                   float* out) {
+                   bool either, T* out) {
   const auto found = contents.tensors.find(name);
   if (found == contents.tensors.end()) return mismatch("tensor " + name + " is absent.");
   const SafeTensor& tensor = found->second;
-  if (tensor.dtype != "F32" || tensor.shape != std::vector<std::int64_t>{rows, columns})
+  const bool narrow = either && tensor.dtype == "BF16";
+  if ((tensor.dtype != "F32" && !narrow) || tensor.shape != std::vector<std::int64_t>{rows, columns})
     return mismatch("tensor " + name + " has another type or shape than the configured adapter.");
-  std::memcpy(out, tensor.data.data(), tensor.data.size());
-  const auto* values = out;
-  if (!std::all_of(values, values + rows * columns, [](float x) { return std::isfinite(x); }))
+  narrow ? convert<simd::Bf16>(tensor.data, out) : convert<float>(tensor.data, out);
+  if (!std::all_of(out, out + rows * columns, [](T value) { return finite(value); }))
     return damaged("tensor " + name + " holds a value that is not finite.");
+  return Done{};
+}
+
+/// All matrices of the adapter, under `prefix`, into a flat array.
+template <class T>
+Status read_all(const SafeTensors& contents, const LoraLayout& layout, std::string_view prefix, std::vector<T>& flat) {
+  const bool is_momentum = prefix == kMomentum;
+  const std::string before(prefix);
+  for (const LoraPlace& place : layout.places) {
+    auto a = read_tensor(contents, before + lora_a_name(place), layout.rank, place.in, is_momentum,
+                         flat.data() + place.a);
+    if (!a) return a;
+    auto b = read_tensor(contents, before + lora_b_name(place), place.out, layout.rank, is_momentum,
+                         flat.data() + place.b);
+    if (!b) return b;
+  }
   return Done{};
 }
 
@@ -62,6 +107,11 @@ Status read_tensor(const SafeTensors& contents, const std::string& name, std::in
 std::string lora_a_name(const LoraPlace& place) { return "base_model.model.model." + place.module + ".lora_A.weight"; }
 std::string lora_b_name(const LoraPlace& place) { return "base_model.model.model." + place.module + ".lora_B.weight"; }
 
+Momentum zero_momentum(MomentumType type, std::size_t size) {
+  if (type == MomentumType::float32) return std::vector<float>(size);
+  return std::vector<simd::Bf16>(size);
+}
+
 std::string save_slot(const SlotState& state, const LoraLayout& layout, const SlotIdentity& identity) {
   KPOOL_ASSERT(state.open());
   SafeTensors contents;
@@ -69,8 +119,10 @@ std::string save_slot(const SlotState& state, const LoraLayout& layout, const Sl
     const std::string a = lora_a_name(place), b = lora_b_name(place), momentum(kMomentum);
     contents.tensors[a] = view_of(state.weights, place.a, layout.rank, place.in);
     contents.tensors[b] = view_of(state.weights, place.b, place.out, layout.rank);
-    contents.tensors[momentum + a] = view_of(state.momentum, place.a, layout.rank, place.in);
-    contents.tensors[momentum + b] = view_of(state.momentum, place.b, place.out, layout.rank);
+    std::visit([&](const auto& flat) {
+      contents.tensors[momentum + a] = view_of(flat, place.a, layout.rank, place.in);
+      contents.tensors[momentum + b] = view_of(flat, place.b, place.out, layout.rank);
+    }, state.momentum);
   }
   contents.metadata = {{"rank", std::to_string(layout.rank)},
                        {"alpha", to_text(identity.alpha)},
@@ -80,7 +132,8 @@ std::string save_slot(const SlotState& state, const LoraLayout& layout, const Sl
   return write_safetensors(contents);
 }
 
-Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout, const SlotIdentity& identity) {
+Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout, const SlotIdentity& identity,
+                               MomentumType momentum) {
   auto contents = parse_safetensors(bytes);
   if (!contents) return contents.error();
   const std::pair<const char*, std::string> fixed[] = {
@@ -92,15 +145,11 @@ Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout,
   if (!step) return step.error();
   if (*generation == 0) return damaged("its generation is 0.");
   const auto size = static_cast<std::size_t>(layout.size);
-  SlotState state{*generation, *step, std::vector<float>(size), std::vector<float>(size)};
-  for (const LoraPlace& place : layout.places)
-    for (auto* flat : {&state.weights, &state.momentum}) {
-      const std::string prefix(flat == &state.momentum ? kMomentum : "");
-      auto a = read_tensor(*contents, prefix + lora_a_name(place), layout.rank, place.in, flat->data() + place.a);
-      if (!a) return a.error();
-      auto b = read_tensor(*contents, prefix + lora_b_name(place), place.out, layout.rank, flat->data() + place.b);
-      if (!b) return b.error();
-    }
+  SlotState state{*generation, *step, std::vector<float>(size), zero_momentum(momentum, size)};
+  if (auto read = read_all(*contents, layout, "", state.weights); !read) return read.error();
+  const auto read = std::visit([&](auto& flat) { return read_all(*contents, layout, kMomentum, flat); },
+                               state.momentum);
+  if (!read) return read.error();
   return state;
 }
 

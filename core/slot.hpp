@@ -5,20 +5,26 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "core/lora.hpp"
 #include "core/record.hpp"
 #include "core/result.hpp"
+#include "core/signum.hpp"
 
 namespace kpool {
+
+/// Signum's momentum, (layout.size).
+using Momentum = std::variant<std::vector<float>, std::vector<simd::Bf16>>;
+Momentum zero_momentum(MomentumType type, std::size_t size);
 
 /// What of a slot is durable. A slot that was never opened has generation 0 and no parameters.
 struct SlotState {
   std::uint64_t generation = 0;
   std::uint64_t step = 0;       ///< steps of this generation; also decides when gain and sharpness are due
-  std::vector<float> weights;   ///< (layout.size)
-  std::vector<float> momentum;  ///< (layout.size)
+  std::vector<float> weights;  ///< (layout.size)
+  Momentum momentum;
   bool open() const { return generation != 0; }
 };
 
@@ -29,11 +35,14 @@ struct SlotIdentity {
 };
 
 /// A safetensors file under PEFT's names, float32: base_model.model.model.layers.0.self_attn.q_proj.
-/// lora_A.weight and so on, each also as momentum.<name>; metadata rank, alpha, generation, step, base.
+/// lora_A.weight and so on, each also as momentum.<name> in the momentum's type; metadata rank, alpha, generation, step,
+/// base.
 std::string save_slot(const SlotState& state, const LoraLayout& layout, const SlotIdentity& identity);
 
+/// Reads a momentum of either type and gives it the one that is asked for.
 /// Errors: bad_input (damaged), mismatch (another rank, alpha, base or shape).
-Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout, const SlotIdentity& identity);
+Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout, const SlotIdentity& identity,
+                               MomentumType momentum);
 
 /// PEFT's names of one linear's two matrices.
 std::string lora_a_name(const LoraPlace& place);

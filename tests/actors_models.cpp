@@ -37,14 +37,16 @@ TEST_CASE("the sizes that are foreseen are those that are saved") {
   auto base = Base::load({directory.file("tiny.gguf")});
   REQUIRE(base);
   constexpr std::size_t header = 1u << 20;
-  for (const std::uint32_t rank : {1, 64, 256}) {
-    LearnerOptions options;
-    options.rank = rank;
-    auto learner = make_learner(options, *base);
-    learner->open({0, 1, false});
-    const std::size_t saved = learner->save(0).size(), foreseen = slot_bytes((*base)->shape(), rank);
-    CHECK((saved >= foreseen && saved < foreseen + header));
-  }
+  for (const MomentumType type : {MomentumType::float32, MomentumType::bfloat16})
+    for (const std::uint32_t rank : {1, 64, 256}) {
+      LearnerOptions options;
+      options.rank = rank;
+      options.momentum_type = type;
+      auto learner = make_learner(options, *base);
+      learner->open({0, 1, false});
+      const std::size_t saved = learner->save(0).size(), foreseen = slot_bytes((*base)->shape(), rank, type);
+      CHECK((saved >= foreseen && saved < foreseen + header));
+    }
   for (const char* covariance : {"tied", "diagonal"})
     for (const std::size_t width : {16, 576}) {
       const RoutingOptions options = config_of(8, 1, covariance).routing;

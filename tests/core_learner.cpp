@@ -158,8 +158,10 @@ TEST_CASE("a prompt is read, not learned", "[learner]") {
 
 TEST_CASE("an interrupted run goes on with the same bytes", "[learner]") {
   const auto base = tiny_base();
+  auto settings = options();
+  settings.momentum_type = GENERATE(MomentumType::float32, MomentumType::bfloat16);
   auto run = [&](std::uint64_t interrupted_at) {
-    auto learner = make_learner(options(), base);
+    auto learner = make_learner(settings, base);
     learner->open({1, 4});
     std::vector<StepReport> reports;
     for (std::uint64_t i = 1; i <= 12; ++i) {
@@ -168,7 +170,7 @@ TEST_CASE("an interrupted run goes on with the same bytes", "[learner]") {
         for (auto& report : learner->flush()) reports.push_back(std::move(report));
       if (i != interrupted_at) continue;
       const std::string blob = learner->save(1);
-      learner = make_learner(options(), base);
+      learner = make_learner(settings, base);
       REQUIRE(learner->restore(1, blob));
       CHECK(learner->save(1) == blob);
     }
@@ -253,6 +255,60 @@ TEST_CASE("a blob that does not fit is refused by what differs", "[learner]") {
   CHECK(refused(options(), base, "").fault == Fault::bad_input);
   const float nan = std::nanf("");
   CHECK(refused(options(), base, filled(blob, kDownB, nan)).message.find(kDownB) != std::string::npos);
+  auto narrow = options();
+  narrow.momentum_type = MomentumType::bfloat16;
+  const std::string moved = std::string("momentum.") + kDownB;
+  CHECK(refused(narrow, base, filled(blob, moved, nan)).message.find(moved) != std::string::npos);
+}
+
+TEST_CASE("a momentum in bfloat16 takes half the room, and a stored one of the other type is converted", "[learner]") {
+  const auto base = tiny_base();
+  auto wide = options(), narrow = options();
+  wide.momentum_type = MomentumType::float32;
+  narrow.momentum_type = MomentumType::bfloat16;
+  const auto learner = make_learner(wide, base), other = make_learner(narrow, base), back = make_learner(wide, base);
+  learner->open({0, 1});
+  for (std::uint64_t i = 1; i <= 3; ++i) learner->learn(0, sample(i, 64));
+  const std::string blob = learner->save(0);
+  REQUIRE(other->restore(0, blob));
+  const std::string half = other->save(0);
+  REQUIRE(back->restore(0, half));
+  const std::string again = back->save(0);
+  const auto whole = parse_safetensors(blob), small = parse_safetensors(half), widened = parse_safetensors(again);
+  std::size_t saved = 0;
+  for (const auto& [name, tensor] : whole->tensors) {
+    const SafeTensor &stored = small->tensors.at(name), &returned = widened->tensors.at(name);
+    CHECK(returned.dtype == "F32");
+    if (!name.starts_with("momentum.")) {
+      CHECK((stored.data == tensor.data && returned.data == tensor.data));
+      continue;
+    }
+    CHECK(stored.dtype == "BF16");
+    saved += tensor.data.size() - stored.data.size();
+    for (std::size_t i = 0; i < tensor.data.size(); i += sizeof(float)) {
+      float before = 0, after = 0;
+      std::memcpy(&before, tensor.data.data() + i, sizeof before);
+      std::memcpy(&after, returned.data.data() + i, sizeof after);
+      if (std::abs(after - before) > std::abs(before) / 256) FAIL(name << " holds " << after << " for " << before);
+    }
+  }
+  CHECK(saved == static_cast<std::size_t>(LoraLayout(base->shape(), 4).size) * 2);
+  CHECK(blob.size() - half.size() == Approx(saved).margin(1024));  // the headers differ a little
+}
+
+TEST_CASE("a momentum in bfloat16 learns as well on a text that repeats", "[learner]") {
+  const auto base = tiny_base();
+  auto last_loss = [&](MomentumType type) {
+    auto settings = options();
+    settings.momentum_type = type;
+    const auto learner = make_learner(settings, base);
+    learner->open({0, 1});
+    double loss = 0;
+    for (std::uint64_t i = 1; i <= 24; ++i)
+      for (const auto& report : learner->learn(0, sample(i, 64))) loss = report.loss;
+    return loss;
+  };
+  CHECK(last_loss(MomentumType::bfloat16) == Approx(last_loss(MomentumType::float32)).epsilon(0.05));
 }
 
 TEST_CASE("a slot's names are PEFT's", "[learner]") {
