@@ -137,7 +137,8 @@ int compare(const std::string& model, const std::string& texts, std::uint32_t th
     processor.push_back(mapped.times.back().processor / dense.times.back().processor);
   }
   const auto evaluation = std::span(samples).last(kHeldOut);
-  const double expected = nats_per_token(dense, threads, evaluation), ours = nats_per_token(mapped, threads, evaluation);
+  const double expected = nats_per_token(dense, threads, evaluation);
+  const double ours = nats_per_token(mapped, threads, evaluation);
   std::vector<double> dense_ms;
   for (const Time& time : std::span(dense.times).subspan(1)) dense_ms.push_back(1e3 * time.wall);
   std::cout << nlohmann::json{{"threads", threads},
