@@ -1,16 +1,23 @@
-// bench_pipeline [RECORDS]: small records through the whole pipeline around a stub model: real gateway
-// client, CURVE over TCP, all six stages and their sockets, real RocksDB with a commit every second.
-// The daemon is a process of its own, so that its memory can be watched. Prints records/s and the
-// daemon's resident memory at each tenth of the way.
+// bench_pipeline [RECORDS] [--json FILE]: small records through the whole pipeline around a stub model: real gateway
+// client, CURVE over TCP, all six stages and their sockets, real RocksDB with a commit every second. The daemon is a
+// process of its own, so that its memory can be watched.
+// First single records through the idle pipeline: from the encoder to the learner (encoding to routing to training: two
+// hops, with the routing of the record), and from the gateway until it holds the acknowledgement (eight hops, CURVE
+// twice, one synced commit). Then RECORDS as fast as they go: records/s, and the daemon's resident memory at each
+// tenth of the way.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
+#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
 #include "bench/stub_model.hpp"
@@ -23,6 +30,7 @@ using namespace kpool;
 using namespace std::chrono_literals;
 
 constexpr std::size_t width = 16;
+constexpr std::uint64_t warm_up = 200, timed = 1000;  // records through the idle pipeline
 
 Config bench_config(const std::string& directory) {
   Config config;
@@ -39,7 +47,7 @@ Config bench_config(const std::string& directory) {
   return config;
 }
 
-[[noreturn]] void daemon(const Config& config, const Keys& keys) {
+[[noreturn]] void daemon(const Config& config, const Keys& keys, Stamps stamps) {
   spdlog::set_level(spdlog::level::warn);
   sigset_t signals;
   sigemptyset(&signals);
@@ -48,7 +56,8 @@ Config bench_config(const std::string& directory) {
   int code = 0;
   {
     zmq::context_t context;
-    auto loops = build_pipeline(context, config, keys, stub_parts(width, config.routing.slots, config.store.path));
+    auto parts = stub_parts(width, config.routing.slots, config.store.path, stamps);
+    auto loops = build_pipeline(context, config, keys, std::move(parts));
     if (!loops) {
       std::fprintf(stderr, "%s\n", loops.error().message.c_str());
       _exit(1);
@@ -75,21 +84,55 @@ gateway::OutgoingRecord record(std::uint64_t seq) {
               " of a stream of small records", 0};
 }
 
-int stream(GatewayClient& client, std::uint64_t count, pid_t pid) {
+std::int64_t nanoseconds_now() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
+
+nlohmann::json microseconds(std::vector<std::int64_t> nanoseconds, double hops) {
+  std::sort(nanoseconds.begin(), nanoseconds.end());
+  const auto at = [&](double share) {
+    return 1e-3 * static_cast<double>(nanoseconds[static_cast<std::size_t>(share * (nanoseconds.size() - 1))]) / hops;
+  };
+  return {{"median", at(0.5)}, {"p99", at(0.99)}};
+}
+
+/// One record at a time through the idle pipeline, each with its own commit. Empty where the client fails.
+nlohmann::json measure_latency(GatewayClient& client, const Stamps& stamps) {
+  std::vector<std::int64_t> hops, ends;
+  for (std::uint64_t seq = 1; seq <= warm_up + timed; ++seq) {
+    const std::int64_t start = nanoseconds_now();
+    if (!client.offer(seq, record(seq))) return {};
+    client.flush();
+    while (!client.idle())
+      if (auto polled = client.poll(10ms); !polled) {
+        std::fprintf(stderr, "%s\n", polled.error().message.c_str());
+        return {};
+      }
+    if (seq <= warm_up) continue;
+    ends.push_back(nanoseconds_now() - start);
+    hops.push_back(stamps.learned[seq] - stamps.encoded[seq]);
+  }
+  return {{"records", timed},
+          {"hop_us", microseconds(std::move(hops), 2)},
+          {"end_to_end_us", microseconds(ends, 1)},
+          {"end_to_end_per_hop_us", microseconds(ends, 8)}};
+}
+
+/// As fast as they go. Empty where one is lost.
+nlohmann::json measure_rate(GatewayClient& client, std::uint64_t count, pid_t pid) {
   const auto begin = std::chrono::steady_clock::now();
-  std::uint64_t seq = 1, next_print = count / 10;
+  const std::uint64_t first = client.acked_up_to() + 1, last = client.acked_up_to() + count;
+  std::uint64_t seq = first, next_print = first - 1 + count / 10;
   bool flushed = false;
   while (!flushed || !client.idle()) {
-    while (seq <= count && client.offer(seq, record(seq))) ++seq;
-    if (seq > count && !flushed) {
+    while (seq <= last && client.offer(seq, record(seq))) ++seq;
+    if (seq > last && !flushed) {
       client.flush();
       flushed = true;
     }
     if (auto polled = client.poll(10ms); !polled) {
       std::fprintf(stderr, "%s\n", polled.error().message.c_str());
-      return 1;
+      return {};
     }
-    while (next_print <= client.acked_up_to()) {
+    while (count >= 10 && next_print <= client.acked_up_to()) {
       std::printf("%9lu acknowledged, daemon %6ld KiB resident\n", client.acked_up_to(), resident_kib(pid));
       next_print += count / 10;
     }
@@ -98,10 +141,9 @@ int stream(GatewayClient& client, std::uint64_t count, pid_t pid) {
   const auto& progress = client.progress();
   std::printf("%lu records in %.2f s: %.0f records/s; acknowledged %lu, refused %lu, resent %lu\n", count, seconds,
               count / seconds, progress.acknowledged, progress.refused, progress.resent);
-  return progress.acknowledged + progress.refused == count ? 0 : 1;
+  if (progress.acknowledged + progress.refused != last) return {};
+  return {{"records", count}, {"records_per_second", count / seconds}, {"resident_kib", resident_kib(pid)}};
 }
-
-}  // namespace
 
 /// What the store says was learned: the records of all slots' counters.
 void print_store(const Config& config) {
@@ -115,23 +157,61 @@ void print_store(const Config& config) {
   std::printf("\n");
 }
 
+/// Shared with the child that becomes the daemon.
+Stamps shared_stamps() {
+  constexpr std::size_t count = warm_up + timed + 1;
+  constexpr std::size_t bytes = 2 * count * sizeof(std::int64_t);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) std::exit(1);
+  auto* stamps = static_cast<std::int64_t*>(memory);
+  return {{stamps, count}, {stamps + count, count}};
+}
+
+int measure(const Config& config, GatewayClient& client, std::uint64_t count, pid_t pid, const Stamps& stamps,
+            const char* json_path) {
+  const nlohmann::json latency = measure_latency(client, stamps);
+  if (latency.empty()) return 1;
+  std::printf("idle pipeline: %s\n", latency.dump().c_str());
+  const nlohmann::json rate = measure_rate(client, count, pid);
+  if (rate.empty()) return 1;
+  if (json_path) {
+    const nlohmann::json all{{"latency", latency}, {"rate", rate}, {"commit_ms", config.commit.max_wait_ms}};
+    std::ofstream out(json_path);
+    out << all.dump(1) << "\n";
+    if (!out) {
+      std::fprintf(stderr, "%s cannot be written.\n", json_path);
+      return 1;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  const char* json_path = argc > 2 && !std::strcmp(argv[argc - 2], "--json") ? argv[argc - 1] : nullptr;
+  if (json_path) argc -= 2;
   const std::uint64_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
+  if (argc > 2 || count == 0) {
+    std::fprintf(stderr, "usage: bench_pipeline [RECORDS] [--json FILE]\n");
+    return 64;
+  }
   char pattern[] = "/tmp/kpool-bench-XXXXXX";
   const std::string directory = mkdtemp(pattern);
   const auto daemon_keys = create_keys(directory, "daemon");
   const auto gateway_keys = create_keys(directory, "gateway");
   if (!daemon_keys || !gateway_keys) return 1;
   const Config config = bench_config(directory);
+  const Stamps stamps = shared_stamps();
   const pid_t pid = fork();
-  if (pid == 0) daemon(config, {*daemon_keys, {{gateway_keys->public_key, "bench"}}});
+  if (pid == 0) daemon(config, {*daemon_keys, {{gateway_keys->public_key, "bench"}}}, stamps);
   GatewayClientOptions options;
   options.endpoint = config.gateway.listen;
   options.server_public_key = daemon_keys->public_key;
   options.keys = *gateway_keys;
   options.hold_bytes_max = 256u << 20;
   int code = 1;
-  if (auto client = GatewayClient::open(options, {})) code = stream(**client, count, pid);
+  if (auto client = GatewayClient::open(options, {})) code = measure(config, **client, count, pid, stamps, json_path);
   kill(pid, SIGTERM);
   int status = 0;
   waitpid(pid, &status, 0);

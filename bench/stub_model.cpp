@@ -1,6 +1,7 @@
 #include "bench/stub_model.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <set>
 
@@ -22,9 +23,14 @@ float uniform(std::uint64_t& state) {
   return static_cast<float>(next(state) >> 40) / static_cast<float>(1 << 24) - 0.5f;
 }
 
+void stamp(std::span<std::int64_t> stamps, std::uint64_t seq) {
+  using std::chrono::nanoseconds;
+  if (seq < stamps.size()) stamps[seq] = std::chrono::steady_clock::now().time_since_epoch() / nanoseconds(1);
+}
+
 class StubEncoder : public Encoder {
  public:
-  explicit StubEncoder(std::size_t width) : width_(width) {}
+  StubEncoder(std::size_t width, Stamps stamps) : width_(width), stamps_(stamps) {}
   std::vector<Encoded> encode(std::vector<Record> records) override {
     std::vector<Encoded> out;
     for (const Record& record : records) out.push_back(encode_one(record));
@@ -35,6 +41,7 @@ class StubEncoder : public Encoder {
  private:
   /// The text's first byte chooses the cloud, its hash the place in it.
   EncodedRecord encode_one(const Record& record) const {
+    stamp(stamps_.encoded, record.origin.seq);
     EncodedRecord encoded{record.origin, 0, {}, {}};
     encoded.tokens.resize(std::max<std::size_t>(2, record.text.size() / 4));
     std::uint64_t noise = std::hash<std::string>{}(record.text);
@@ -44,13 +51,15 @@ class StubEncoder : public Encoder {
     return encoded;
   }
   const std::size_t width_;
+  const Stamps stamps_;
 };
 
 class StubLearner : public Learner {
  public:
-  explicit StubLearner(std::uint32_t slots) : slots_(slots) {}
+  StubLearner(std::uint32_t slots, Stamps stamps) : stamps_(stamps), slots_(slots) {}
   void open(const Birth& birth) override { slots_.at(birth.slot) = {}; }
   std::vector<StepReport> learn(std::uint32_t slot, Sample sample) override {
+    stamp(stamps_.learned, sample.origin.seq);
     Counter& counter = slots_.at(slot);
     dirty_.insert(slot);
     ++counter.records;
@@ -84,19 +93,20 @@ class StubLearner : public Learner {
     report.loss = 1;
     return report;
   }
+  const Stamps stamps_;
   std::vector<Counter> slots_;
   std::set<std::uint32_t> dirty_;
 };
 
 }  // namespace
 
-Parts stub_parts(std::size_t width, std::uint32_t slots, const std::string& store_path) {
+Parts stub_parts(std::size_t width, std::uint32_t slots, const std::string& store_path, Stamps stamps) {
   Parts parts;
-  parts.encoder = [width]() -> Result<std::unique_ptr<Encoder>> {
-    return std::unique_ptr<Encoder>(std::make_unique<StubEncoder>(width));
+  parts.encoder = [width, stamps]() -> Result<std::unique_ptr<Encoder>> {
+    return std::unique_ptr<Encoder>(std::make_unique<StubEncoder>(width, stamps));
   };
-  parts.learner = [slots]() -> Result<std::unique_ptr<Learner>> {
-    return std::unique_ptr<Learner>(std::make_unique<StubLearner>(slots));
+  parts.learner = [slots, stamps]() -> Result<std::unique_ptr<Learner>> {
+    return std::unique_ptr<Learner>(std::make_unique<StubLearner>(slots, stamps));
   };
   parts.store = [store_path] { return open_store("rocksdb", store_path); };
   parts.embedding_width = width;

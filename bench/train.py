@@ -204,7 +204,8 @@ def print_table(results):
         print(f"{r['precision'] + ' ' + r['shape']:18}{speed('ours'):>8}{speed('eager'):>8}{speed('compiled'):>9}"
               f"{ratio['median']:>9.2f}{'({:.2f}..{:.2f})'.format(ratio['least'], ratio['greatest']):>19}"
               f"{r['ratio_over_peft_eager'] or 0:>8.2f}{r['ratio_over_peft_cpu']:>7.2f}"
-              f"{100 * r['share_of_limit']:>7.0f} %{100 * r['share_of_limit_cpu']:>6.0f}{100 * r['share_of_single_shape_limit']:>8.0f} %"
+              f"{100 * r['share_of_limit']:>7.0f} %{100 * r['share_of_limit_cpu']:>6.0f}"
+              f"{100 * r['share_of_single_shape_limit']:>8.0f} %"
               f"{memory['ours']:>6.0f}{memory[r['better_peer']]:>8.0f}{r['loss_difference']:>13.1e}")
 
 

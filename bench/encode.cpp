@@ -1,0 +1,148 @@
+// bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION]
+// What a record costs before it is trained on: the frozen encoders base:4 and minilm, and the router, in microseconds
+// per record, and their share of a training step's time on the same tokens. One JSON line per encoder, record length
+// and number of threads. In each round encoder and step take turns on the same 512 tokens; medians, the share as the
+// median of ratios within a round. The encoders have the daemon's default options, but for the threads.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "core/encoder.hpp"
+#include "core/learner.hpp"
+#include "core/router.hpp"
+#include "core/tokenizer.hpp"
+
+using namespace kpool;
+
+namespace {
+
+constexpr std::size_t tokens_per_step = 512;
+
+template <class T>
+T value_or_exit(Result<T> result) {
+  if (result) return std::move(*result);
+  std::cerr << result.error().message << '\n';
+  std::exit(exit_code(result.error().fault));
+}
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+double microseconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Sentences of made-up words, each domain with a vocabulary of its own.
+class Text {
+ public:
+  explicit Text(std::uint32_t domain) : random_(domain) {
+    constexpr const char* syllables[] = {"ba", "con", "der", "el", "fi", "gran", "ho", "in", "ju", "kel", "lo", "mar",
+                                         "ne", "or", "pre", "qui", "ra", "sta", "tion", "un", "ver", "wi", "xe", "zo"};
+    for (std::string& word : words_)
+      for (std::size_t i = 0, count = 1 + random_() % 3; i < count; ++i) word += syllables[random_() % 24];
+  }
+  /// At least so many tokens, as few more as whole words allow.
+  std::string record(const Tokenizer& tokenizer, std::size_t tokens) {
+    std::string text;
+    while (tokenizer.encode(text).size() < tokens)
+      text += words_[random_() % words_.size()] + (random_() % 9 == 0 ? ". " : " ");
+    return text;
+  }
+
+ private:
+  std::mt19937 random_;
+  std::vector<std::string> words_ = std::vector<std::string>(300);
+};
+
+std::vector<EncodedRecord> encode(Encoder& encoder, const std::vector<std::string>& texts) {
+  std::vector<Record> records;
+  for (const std::string& text : texts) records.push_back({{0, records.size() + 1}, 0, text});
+  std::vector<EncodedRecord> encoded;
+  for (Encoded& each : encoder.encode(std::move(records))) encoded.push_back(std::get<EncodedRecord>(std::move(each)));
+  return encoded;
+}
+
+/// Microseconds per record of a router whose five slots are known, on embeddings of five domains in turns of eight.
+double measure_router(Encoder& encoder, const Tokenizer& tokenizer) {
+  std::vector<std::vector<float>> rows;
+  for (std::uint32_t domain = 0; domain < 5; ++domain) {
+    Text text(domain);
+    std::vector<std::string> texts;
+    for (int i = 0; i < 16; ++i) texts.push_back(text.record(tokenizer, 64));
+    for (EncodedRecord& record : encode(encoder, texts)) rows.push_back(std::move(record.embedding));
+  }
+  const auto router = make_router({}, encoder.width());
+  const auto route = [&](std::size_t i) { router->route(i, rows[i / 8 % 5 * 16 + (i / 40 * 8 + i) % 16]); };
+  std::size_t i = 0;
+  for (; i < 2000; ++i) route(i);
+  return microseconds([&] { for (; i < 4000; ++i) route(i); }) / 2000;
+}
+
+struct Case {
+  std::string encoder;
+  std::string path;
+  std::uint32_t threads;
+  std::size_t tokens;  ///< of a record
+};
+
+void measure(const Case& what, const std::shared_ptr<const Base>& base, const Tokenizer& tokenizer, int rounds) {
+  EncoderOptions options{what.encoder, what.path};
+  options.threads = what.threads;
+  const auto encoder = value_or_exit(make_encoder(options, base));
+  LearnerOptions learning;
+  learning.slots = 1;
+  learning.threads = what.threads;
+  learning.gain_every = learning.sharpness_every = 0;
+  const auto learner = make_learner(learning, base);
+  learner->open({0, 1});
+  Text text(1);
+  const std::size_t records = tokens_per_step / what.tokens;
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < records; ++i) texts.push_back(text.record(tokenizer, what.tokens));
+  std::vector<double> encoding, training, shares;
+  const double routing = measure_router(*encoder, tokenizer);
+  for (int round = -1; round < rounds; ++round) {  // one to warm up
+    std::vector<EncodedRecord> encoded;
+    const double before = microseconds([&] { encoded = encode(*encoder, texts); });
+    std::size_t steps = 0;
+    const double step = microseconds([&] {
+      for (EncodedRecord& record : encoded) {
+        record.tokens.resize(what.tokens);
+        steps += learner->learn(0, {record.origin, 0, std::move(record.tokens)}).size();
+      }
+    });
+    KPOOL_ASSERT(steps == 1);
+    if (round < 0) continue;
+    encoding.push_back(before / static_cast<double>(records));
+    training.push_back(step);
+    shares.push_back((before + static_cast<double>(records) * routing) / step);
+  }
+  std::cout << nlohmann::json{{"encoder", what.encoder}, {"width", encoder->width()}, {"threads", what.threads},
+                              {"record_tokens", what.tokens}, {"encode_us", median(encoding)}, {"route_us", routing},
+                              {"step_ms", median(training) / 1e3}, {"share_of_step", median(shares)}}
+            << std::endl;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 3 || count > 5) {
+    std::cerr << "usage: bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION]\n";
+    return exit_code(Fault::usage);
+  }
+  const int rounds = count > 3 ? std::max(1, std::atoi(arguments[3])) : 5;
+  const auto base = value_or_exit(Base::load({arguments[1], count > 4 ? arguments[4] : "auto"}));
+  const auto tokenizer = value_or_exit(make_bpe(base->file()));
+  for (const std::uint32_t threads : {1U, 2U})
+    for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:4", ""}, {"minilm", arguments[2]}})
+      for (const std::size_t tokens : {64, 128, 512}) measure({encoder, path, threads, tokens}, base, *tokenizer, rounds);
+  return 0;
+}
