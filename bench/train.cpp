@@ -1,9 +1,10 @@
-// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors
+// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors [WEIGHTS ACTIVATIONS_MB]
 //   Our side of bench/train.py. Writes the adapter that training starts from, then answers one line of JSON to each
 //   line that it reads: "step" trains one step through a real learner (packing, batch, adapter, forward, backward,
 //   Signum), "gemm" times the frozen products of such a step alone.
-// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json
+// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]
 //   Nothing but training: a learner with five open slots, each trained twice; then the peak of this process.
+// WEIGHTS: bf16 or quantised. ACTIVATIONS_MB: limit of a step's workspace, 0: as much as is fastest.
 // IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
 #include <algorithm>
 #include <chrono>
@@ -30,6 +31,7 @@ struct Setting {
   std::shared_ptr<const Base> base;
   std::uint32_t threads = 2;
   std::size_t segments = 1;
+  std::size_t activation_bytes = 0;
   std::vector<std::int32_t> ids;
 };
 
@@ -47,13 +49,19 @@ double seconds_now() {
 /// Of all threads of this process.
 double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
-Setting read_setting(char** arguments) {
+/// optional: the arguments after those that a mode must have.
+Setting read_setting(char** arguments, std::vector<std::string> optional) {
   Setting setting;
   setting.threads = static_cast<std::uint32_t>(std::stoul(arguments[4]));
   setting.segments = std::stoul(arguments[5]);
   std::ifstream in(arguments[6]);
   setting.ids = nlohmann::json::parse(in).at("ids").get<std::vector<std::int32_t>>();
-  setting.base = value_or_exit(Base::load({arguments[2], arguments[3]}));
+  BaseOptions options{arguments[2], arguments[3]};
+  if (optional.size() == 2) {
+    options.weights = optional[0];
+    setting.activation_bytes = std::stoul(optional[1]) << 20;
+  }
+  setting.base = value_or_exit(Base::load(options));
   const auto least = static_cast<std::size_t>(tokens_per_step);
   if (setting.ids.size() >= least && setting.segments > 0 && least % setting.segments == 0) return setting;
   std::cerr << arguments[6] << " must hold at least 512 token ids, and SEGMENTS divide 512.\n";
@@ -70,6 +78,7 @@ std::unique_ptr<Learner> make_plain_learner(const Setting& setting, std::uint32_
   options.tokens_per_step = static_cast<std::uint32_t>(tokens_per_step);
   options.gain_every = options.sharpness_every = 0;
   options.threads = setting.threads;
+  options.activation_bytes = setting.activation_bytes;
   return make_learner(options, setting.base);
 }
 
@@ -148,9 +157,13 @@ int measure_memory(const Setting& setting) {
 
 int main(int count, char** arguments) {
   const std::string mode = count > 1 ? arguments[1] : "";
-  if (mode == "step" && count == 8) return serve(read_setting(arguments), arguments[7]);
-  if (mode == "memory" && count == 7) return measure_memory(read_setting(arguments));
-  std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors\n"
-               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json\n";
+  const int needed = mode == "step" ? 8 : 7;
+  if ((mode == "step" || mode == "memory") && (count == needed || count == needed + 2)) {
+    const Setting setting = read_setting(arguments, {arguments + needed, arguments + count});
+    return mode == "step" ? serve(setting, arguments[7]) : measure_memory(setting);
+  }
+  std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors "
+               "[WEIGHTS ACTIVATIONS_MB]\n"
+               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]\n";
   return exit_code(Fault::usage);
 }

@@ -16,7 +16,8 @@ loss, backward, Signum by _foreach operators, zero_grad, in the fastest of its s
 attention, the adapter in the base's precision (--peer-attention, --peer-adapter try others). 1x512 is one record of
 512 tokens; 4x128 is a batch of four for the peer and four records packed into one sequence for us.
 
-OMP_WAIT_POLICY is passive by default, as kpoold runs; --wait-policy tries active or libgomp's default (for all).
+--wait-policy: GOMP_SPINCOUNT=20000 by default, as kpoold runs (apps/wait_policy.hpp); or active, passive, or libgomp's
+default; for all.
 tokens_per_second is 512 / median seconds. Ratios and shares are medians over the rounds of ratios within a round,
 with the least and the greatest. share_of_limit is against the sum of all frozen GEMMs of one step, each alone at its
 own shape; share_of_single_shape_limit against rate(512, 576, 1536) / (4 x parameters). ratio_over_peft_cpu compares
@@ -130,9 +131,10 @@ def measure_case(options, case, directory):
     ids, adapter = f"{directory}/ids.json", f"{directory}/adapter.safetensors"
     values = environment(options.wait_policy)
     common = [options.gguf, precision, str(options.threads), segments, ids]
-    memory = json.loads(subprocess.run([program(options, "bench_train"), "memory", *common], env=values, check=True,
-                                       capture_output=True, text=True).stdout)
-    children = {"ours": Child([program(options, "bench_train"), "step", *common, adapter], values)}
+    kept = [options.weights, str(options.activations_mb)]
+    memory = json.loads(subprocess.run([program(options, "bench_train"), "memory", *common, *kept], env=values,
+                                       check=True, capture_output=True, text=True).stdout)
+    children = {"ours": Child([program(options, "bench_train"), "step", *common, adapter, *kept], values)}
     for kind in options.peers:
         peer = [sys.executable, str(ROOT / "bench/train_peer.py"), options.gguf, kind, precision,
                 str(options.threads), segments, ids, adapter, options.peer_attention,
@@ -219,9 +221,11 @@ def parse_options():
     parser.add_argument("--cases", nargs="+", metavar="PRECISION:SHAPE",
                         default=["bfloat16:1x512", "bfloat16:4x128", "float32:1x512", "float32:4x128"])
     parser.add_argument("--peers", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
-    parser.add_argument("--wait-policy", default="passive", help="passive | active | default | a GOMP_SPINCOUNT")
+    parser.add_argument("--wait-policy", default="20000", help="passive | active | default | a GOMP_SPINCOUNT")
     parser.add_argument("--peer-attention", default="sdpa")
     parser.add_argument("--peer-adapter", choices=("bfloat16", "float32"), help="precision of the peer's A and B")
+    parser.add_argument("--weights", choices=("bf16", "quantised"), default="bf16", help="how our base is kept")
+    parser.add_argument("--activations-mb", type=int, default=0, help="limit of our step's workspace (0: none)")
     parser.add_argument("--text", help="a text file to train on")
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
@@ -239,6 +243,7 @@ def main():
                                               "share_of_limit", "peak_memory_mb", "tokens_per_second")}
     if options.json:
         report = {**first, "model": pathlib.Path(options.gguf).name, "machine": machine(), "versions": versions,
+                  "weights": options.weights, "activations_mb": options.activations_mb,
                   "threads": options.threads, "wait_policy": options.wait_policy,
                   "peer_attention": options.peer_attention, "cases": results}
         pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
