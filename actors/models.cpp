@@ -32,8 +32,8 @@ Error too_large(const char* key, std::uint32_t value, const char* what, std::siz
 
 }  // namespace
 
-std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank, MomentumType momentum) {
-  const auto parameters = static_cast<std::size_t>(LoraLayout(shape, rank).size);
+std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank, MomentumType momentum, std::uint32_t top_layers) {
+  const auto parameters = static_cast<std::size_t>(LoraLayout(shape, rank, top_layers).size);
   return parameters * (sizeof(float) + (momentum == MomentumType::bfloat16 ? sizeof(simd::Bf16) : sizeof(float)));
 }
 
@@ -51,7 +51,11 @@ std::size_t mixture_bytes(const RoutingOptions& options, std::size_t width) {
 }
 
 Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_t embedding_width) {
-  const std::size_t slot = slot_bytes(shape, config.lora.rank, momentum_type(config));
+  if (has_stage(config, StageId::training) && config.lora.layers > shape.layers)
+    return Error{Fault::bad_config, "lora.layers = " + std::to_string(config.lora.layers) +
+                                        " is more than the base model has, " + std::to_string(shape.layers)};
+  const std::size_t slot =
+      slot_bytes(shape, config.lora.rank, momentum_type(config), has_stage(config, StageId::training) ? config.lora.layers : 0);
   if (has_stage(config, StageId::training) && slot > part_bytes_max)
     return too_large("lora.rank", config.lora.rank, "a slot", slot, "this base model");
   const std::size_t mixture = mixture_bytes(config.routing, embedding_width);
@@ -66,6 +70,7 @@ LearnerOptions learner_options(const Config& config) {
   options.slots = config.routing.slots;
   options.rank = config.lora.rank;
   options.alpha = config.lora.alpha;
+  options.top_layers = config.lora.layers;
   options.learning_rate = config.train.learning_rate;
   options.momentum = config.train.momentum;
   options.momentum_type = momentum_type(config);
@@ -94,7 +99,8 @@ Result<Parts> load_parts(const Config& config) {
   const std::string identity = "base " + (*base)->fingerprint().substr(0, 16);
   parts.encoder_identity = identity + ", encoder " + config.encoder.kind;
   parts.learner_identity = identity + ", rank " + std::to_string(config.lora.rank) + ", " +
-                           std::to_string(config.routing.slots) + " slots";
+                           std::to_string(config.routing.slots) + " slots" +
+                           (config.lora.layers ? ", top " + std::to_string(config.lora.layers) + " layers" : "");
   auto encoder = std::make_shared<Result<std::unique_ptr<Encoder>>>(make_encoder(encoder_options(config), *base));
   if (!*encoder) return encoder->error();
   parts.embedding_width = (**encoder)->width();

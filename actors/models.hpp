@@ -12,7 +12,7 @@ Result<Parts> load_parts(const Config& config);
 Result<Keys> load_keys(const Config& config);
 
 /// Bytes of a slot's part of a commit, and of the mixture's: upper bounds, headers aside.
-std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank, MomentumType momentum);
+std::size_t slot_bytes(const BaseShape& shape, std::uint32_t rank, MomentumType momentum, std::uint32_t top_layers = 0);
 std::size_t mixture_bytes(const RoutingOptions& options, std::size_t width);
 /// Each part has to fit into one frame between stages. Errors: bad_config, naming the key to lower.
 Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_t embedding_width);

@@ -1,7 +1,8 @@
-// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS]
+// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
 // float32 and in bfloat16, and for SEEDS seeds: the adapter's, and from the second one on the order of the records.
+// LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -85,7 +86,7 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 
 int main(int count, char** arguments) {
   if (count < 3) {
-    std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS]\n";
+    std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS]\n";
     return 64;
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };
@@ -99,6 +100,7 @@ int main(int count, char** arguments) {
   LearnerOptions options;
   options.learning_rate = number(4, 1e-3);
   options.threads = static_cast<std::uint32_t>(number(6, 2));
+  options.top_layers = static_cast<std::uint32_t>(number(8, 0));
   const auto scorer = make_scorer({.threads = options.threads}, base);
   const std::span<Sample> training = std::span(samples).first(samples.size() - held_out);
   for (options.seed = 0; options.seed < static_cast<std::uint64_t>(number(7, 1)); ++options.seed) {

@@ -1,4 +1,5 @@
-// bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS]
+// bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS]
+// LAYERS: only so many of the last layers have an adapter (0: all).
 // Seconds of one training step and of its parts that stand alone, on random tokens: medians of one run.
 // cpu_ms is the processor time of all threads in forward and backward: on a busy machine, with
 // OMP_WAIT_POLICY=passive, cpu_ms / threads is what the step would take alone.
@@ -36,7 +37,7 @@ double median_seconds(int repeats, const std::function<void()>& work) {
 
 int main(int count, char** arguments) {
   if (count < 2) {
-    std::cerr << "usage: bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS]\n";
+    std::cerr << "usage: bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS]\n";
     return 64;
   }
   auto argument = [&](int i, const char* fallback) { return std::string(count > i ? arguments[i] : fallback); };
@@ -56,7 +57,7 @@ int main(int count, char** arguments) {
     for (auto& token : text) token = static_cast<std::int32_t>(engine() % weights.shape.vocabulary);
     segments.push_back({text, 1});
   }
-  const LoraLayout layout(weights.shape, 8);
+  const LoraLayout layout(weights.shape, 8, std::atoi(argument(7, "0").c_str()));
   Adapter adapter(layout, weights.dtype, 2.0);
   std::vector<float> flat(layout.size), momentum(layout.size), gradient(layout.size);
   draw_lora(layout, 1, 1, flat);

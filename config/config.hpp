@@ -25,6 +25,7 @@ struct EncoderConfig {
 struct LoraConfig {
   std::uint32_t rank = 8;
   double alpha = 16;
+  std::uint32_t layers = 0;  ///< so many of the last layers have an adapter; 0: all
 };
 struct TrainConfig {
   double learning_rate = 1e-3;

@@ -44,6 +44,16 @@ Result<std::int64_t> rank_of(const SafeTensors& contents) {
   return rank;
 }
 
+/// The lowest layer of the base that the file adapts.
+std::int64_t lowest_layer(const SafeTensors& contents, std::int64_t layers) {
+  for (std::int64_t i = 0; i < layers; ++i) {
+    const std::string prefix = "base_model.model.model.layers." + std::to_string(i) + ".";
+    const auto found = contents.tensors.lower_bound(prefix);
+    if (found != contents.tensors.end() && found->first.starts_with(prefix)) return i;
+  }
+  return 0;
+}
+
 /// Reads the file's matrices into a flat array; what the layout knows and the file lacks stays zero.
 Result<std::vector<float>> flatten(const SafeTensors& contents, const LoraLayout& layout) {
   std::vector<float> flat(static_cast<std::size_t>(layout.size));
@@ -87,7 +97,8 @@ class LlamaScorer final : public Scorer {
       return mismatch("it belongs to another base model (" + named->second + ").");
     const auto rank = rank_of(*contents);
     if (!rank) return rank.error();
-    auto active = std::make_unique<Active>(weights_, *rank, *scale);
+    const auto layers = static_cast<std::int64_t>(weights_.layers.size());
+    auto active = std::make_unique<Active>(weights_, *rank, *scale, layers - lowest_layer(*contents, layers));
     const auto flat = flatten(*contents, active->layout);
     if (!flat) return flat.error();
     active->adapter.load(*flat);
@@ -112,8 +123,8 @@ class LlamaScorer final : public Scorer {
 
  private:
   struct Active {
-    Active(const Base::Weights& weights, std::int64_t rank, double scale)
-        : layout(weights.shape, rank), adapter(layout, weights.dtype, scale) {}
+    Active(const Base::Weights& weights, std::int64_t rank, double scale, std::int64_t top_layers)
+        : layout(weights.shape, rank, top_layers), adapter(layout, weights.dtype, scale) {}
     LoraLayout layout;
     Adapter adapter;
   };

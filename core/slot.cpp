@@ -150,6 +150,9 @@ Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout,
   const auto read = std::visit([&](auto& flat) { return read_all(*contents, layout, kMomentum, flat); },
                                state.momentum);
   if (!read) return read.error();
+  if (contents->tensors.size() != 4 * layout.places.size())
+    return mismatch("it holds " + std::to_string(contents->tensors.size()) + " tensors, the configured adapter has " +
+                    std::to_string(4 * layout.places.size()) + ".");
   return state;
 }
 

@@ -55,6 +55,20 @@ Result<std::set<std::string>> check_pairs(const SafeTensors& adapter, std::int64
   return modules;
 }
 
+/// The layers that have an adapter, where these are not all from the first on: PEFT would make up the others.
+std::set<std::int64_t> partial_layers(const SafeTensors& adapter) {
+  constexpr std::string_view kLayers = ".layers.";
+  std::set<std::int64_t> layers;
+  for (const auto& [name, tensor] : adapter.tensors) {
+    const auto at = name.find(kLayers);
+    std::int64_t layer = 0;
+    if (at == std::string::npos) continue;
+    std::from_chars(name.data() + at + kLayers.size(), name.data() + name.size(), layer);
+    layers.insert(layer);
+  }
+  return layers.empty() || *layers.begin() == 0 ? std::set<std::int64_t>{} : layers;
+}
+
 /// Brings half-precision tensors to float32. storage keeps what they then point into.
 Status widen(SafeTensors& adapter, std::deque<std::vector<float>>& storage) {
   for (auto& [name, tensor] : adapter.tensors) {
@@ -114,7 +128,7 @@ Status export_peft(std::string_view slot_blob, const std::string& directory) {
   if (!alpha) return damaged("cannot export the slot: " + alpha.error().message);
   auto modules = check_pairs(*slot, *rank);
   if (!modules) return damaged("cannot export the slot: " + modules.error().message);
-  const PeftConfig config{*rank, *alpha, *std::move(modules)};
+  const PeftConfig config{*rank, *alpha, *std::move(modules), partial_layers(*slot)};
   slot->metadata["format"] = "pt";  // readers of the safetensors library ask for it
   const std::string json = write_peft_config(config), tensors = write_safetensors(*slot);
   return write_whole_directory(directory, {{kConfigFile, json}, {kTensorsFile, tensors}});

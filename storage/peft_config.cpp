@@ -44,7 +44,7 @@ std::string number_text(double value) {
 
 std::string write_peft_config(const PeftConfig& config) {
   const bool whole = config.alpha == std::floor(config.alpha) && std::abs(config.alpha) < 1e15;
-  const Json json = {
+  Json json = {
       {"alpha_pattern", Json::object()},
       {"base_model_name_or_path", nullptr},
       {"bias", "none"},
@@ -63,6 +63,10 @@ std::string write_peft_config(const PeftConfig& config) {
       {"use_dora", false},
       {"use_rslora", false},
   };
+  if (!config.layers.empty()) {
+    json["layers_pattern"] = "layers";
+    json["layers_to_transform"] = config.layers;
+  }
   return json.dump(2) + "\n";
 }
 

@@ -15,6 +15,7 @@ struct PeftConfig {
   std::int64_t rank = 0;
   double alpha = 0;  ///< the adapter's output is scaled by alpha / rank
   std::set<std::string> target_modules;  ///< q_proj and so on
+  std::set<std::int64_t> layers;         ///< that have an adapter; empty: not said, all that there are
 };
 
 std::string write_peft_config(const PeftConfig& config);

@@ -13,6 +13,7 @@
 #include "core/learner.hpp"
 #include "core/safetensors.hpp"
 #include "core/score.hpp"
+#include "core/slot.hpp"
 #include "storage/peft_config.hpp"
 #include "storage/whole_directory.hpp"
 #include "tests/temporary_directory.hpp"
@@ -126,6 +127,28 @@ TEST_CASE("peft: the configuration says what PEFT needs", "[peft]") {
   CHECK(tensors->metadata.at("format") == "pt");
   CHECK(tensors->metadata.at("step") == "41");
   CHECK(tensors->metadata.at("base") == "c0ffee");
+}
+
+TEST_CASE("peft: an adapter of the top layers names them", "[peft]") {
+  BaseShape shape;
+  shape.layers = 4;
+  shape.hidden = shape.ffn = 32;
+  shape.heads = shape.kv_heads = 2;
+  shape.head_width = 16;
+  const LoraLayout layout(shape, 2, 3);
+  const auto size = static_cast<std::size_t>(layout.size);
+  const SlotState state{1, 1, std::vector<float>(size, 0.5f), zero_momentum(MomentumType::float32, size)};
+  TemporaryDirectory directory;
+  REQUIRE(export_peft(save_slot(state, layout, {16, "base"}), directory.file("top")));
+  std::ifstream file(directory.file("top/adapter_config.json"));
+  const auto config = nlohmann::json::parse(file);
+  CHECK(config.at("layers_to_transform") == std::vector<int>{1, 2, 3});
+  CHECK(config.at("layers_pattern") == "layers");
+  const auto back = import_peft(directory.file("top"));
+  REQUIRE(back);
+  CHECK(parse_safetensors(*back)->tensors.size() == 2 * layout.places.size());
+  CHECK_FALSE(restore_slot(save_slot(state, layout, {16, "base"}), LoraLayout(shape, 2, 2), {16, "base"},
+                           MomentumType::float32));
 }
 
 TEST_CASE("peft: a directory that is in use is left alone", "[peft]") {
