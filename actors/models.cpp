@@ -1,11 +1,14 @@
 #include "actors/models.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <thread>
 
 #include <spdlog/spdlog.h>
 
+#include "core/llama.hpp"
 #include "core/lora.hpp"
+#include "core/threads.hpp"
 #include "messages/pipeline.hpp"
 
 namespace kpool {
@@ -54,8 +57,8 @@ Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_
   if (has_stage(config, StageId::training) && config.lora.layers > shape.layers)
     return Error{Fault::bad_config, "lora.layers = " + std::to_string(config.lora.layers) +
                                         " is more than the base model has, " + std::to_string(shape.layers)};
-  const std::size_t slot =
-      slot_bytes(shape, config.lora.rank, momentum_type(config), has_stage(config, StageId::training) ? config.lora.layers : 0);
+  const std::uint32_t top_layers = has_stage(config, StageId::training) ? config.lora.layers : 0;
+  const std::size_t slot = slot_bytes(shape, config.lora.rank, momentum_type(config), top_layers);
   if (has_stage(config, StageId::training) && slot > part_bytes_max)
     return too_large("lora.rank", config.lora.rank, "a slot", slot, "this base model");
   const std::size_t mixture = mixture_bytes(config.routing, embedding_width);
@@ -86,12 +89,78 @@ EncoderOptions encoder_options(const Config& config) {
   return {config.encoder.kind, config.encoder.path, config.encoder.tokens_max, 1};
 }
 
+namespace {
+
+bool needs_base(const Config& config) {
+  return has_stage(config, StageId::training) || has_stage(config, StageId::encoding) ||
+         has_stage(config, StageId::routing);
+}
+
+/// The base as its file describes it: nothing of it is expanded.
+Result<std::shared_ptr<const Base>> outline(const Config& config, std::int64_t layers) {
+  return Base::load({config.base.path, config.base.precision, layers, "quantised"});
+}
+
+/// What learning takes, and how a step runs within the plan.
+void foresee_learner(const Config& config, const Base& whole, MemoryFacts& facts) {
+  const auto top_layers = std::min<std::int64_t>(config.lora.layers, whole.shape().layers);
+  facts.learner.slot = slot_bytes(whole.shape(), config.lora.rank, momentum_type(config),
+                                  static_cast<std::uint32_t>(top_layers));
+  if (!has_stage(config, StageId::training)) return;
+  facts.learner = learner_memory(learner_options(config), whole);
+  facts.threads = thread_count();
+}
+
+StepPlan foresee_step(const Config& config, const Base& whole, std::size_t bytes) {
+  const LearnerOptions options = learner_options(config);
+  use_threads(options.threads);
+  const LoraLayout layout(whole.shape(), options.rank, options.top_layers);
+  return plan_step(whole.weights(), layout, options.tokens_per_step, thread_count(), bytes);
+}
+
+}  // namespace
+
+Result<MemoryPlan> foresee_memory(const Config& config) {
+  const auto process = resident_bytes();
+  if (!process) return process.error();
+  MemoryFacts facts{.process = *process};
+  if (needs_base(config)) {
+    const auto part = outline(config, layers_needed(config));
+    if (!part) return part.error();
+    facts.base = base_memory(**part);
+    facts.encoder = encoder_memory(encoder_options(config), **part);
+    constexpr std::size_t minilm_width = 384;
+    const auto hidden = static_cast<std::size_t>((*part)->shape().hidden);
+    facts.embedding_width = config.encoder.kind == "minilm" ? minilm_width : hidden;
+  }
+  const bool has_slots = has_stage(config, StageId::training) || has_stage(config, StageId::persistence);
+  if (!has_slots) return plan_memory(config, facts);
+  const auto whole = outline(config, -1);
+  if (!whole) return whole.error();
+  if (auto fits = check_part_sizes(config, (*whole)->shape(), facts.embedding_width); !fits) return fits.error();
+  foresee_learner(config, **whole, facts);
+  MemoryPlan plan = plan_memory(config, facts);
+  if (has_stage(config, StageId::training)) plan.step = foresee_step(config, **whole, plan.activations());
+  return plan;
+}
+
+Status tell_memory(const Config& config, const std::function<void(const std::string&)>& say) {
+  const auto plan = foresee_memory(config);
+  if (!plan) return plan.error().fault == Fault::bad_config ? Status(plan.error()) : Done{};
+  for (const std::string& line : describe(*plan)) say("memory: " + line);
+  return check_budget(*plan, config);
+}
+
 Result<Parts> load_parts(const Config& config) {
   Parts parts;
-  const bool needs_base = has_stage(config, StageId::training) || has_stage(config, StageId::encoding) ||
-                          has_stage(config, StageId::routing);
   parts.store = [kind = config.store.kind, path = config.store.path] { return open_store(kind, path); };
-  if (!needs_base) return parts;
+  const auto plan = foresee_memory(config);
+  if (!plan && (needs_base(config) || config.memory.budget_mb > 0)) return plan.error();
+  if (plan) {
+    if (auto fits = check_budget(*plan, config); !fits) return fits.error();
+    for (const std::string& line : describe(*plan)) spdlog::info("memory: {}", line);
+  }
+  if (!needs_base(config)) return parts;
   auto base = Base::load({config.base.path, config.base.precision, layers_needed(config), config.base.weights});
   if (!base) return base.error();
   spdlog::info("base model {}: {} layers, hidden {}, SHA-256 {}", config.base.path, (*base)->shape().layers,
@@ -106,7 +175,9 @@ Result<Parts> load_parts(const Config& config) {
   parts.embedding_width = (**encoder)->width();
   if (auto fits = check_part_sizes(config, (*base)->shape(), parts.embedding_width); !fits) return fits.error();
   parts.encoder = [encoder]() -> Result<std::unique_ptr<Encoder>> { return std::move(*encoder); };
-  parts.learner = [options = learner_options(config), base = *base]() -> Result<std::unique_ptr<Learner>> {
+  LearnerOptions learning = learner_options(config);
+  learning.activation_bytes = plan->budget == 0 ? 0 : plan->activations();
+  parts.learner = [options = learning, base = *base]() -> Result<std::unique_ptr<Learner>> {
     return make_learner(options, base);
   };
   return parts;

@@ -2,11 +2,22 @@
 // them. Loads the base once for all stages of the process that need it.
 #pragma once
 
+#include <functional>
+#include <string>
+
+#include "actors/memory_plan.hpp"
 #include "actors/pipeline.hpp"
 
 namespace kpool {
 
-/// Errors: missing, bad_input (model file), bad_config.
+/// What this process will take of memory, from the model's file alone. Errors: missing, bad_input (model file),
+/// bad_config (sizes that no commit could carry).
+Result<MemoryPlan> foresee_memory(const Config& config);
+/// Says the plan line by line, where the model's file can be read. Errors: bad_config.
+Status tell_memory(const Config& config, const std::function<void(const std::string&)>& say);
+
+/// Refuses what does not fit into memory.budget_mb before it loads anything. Errors: missing, bad_input (model file),
+/// bad_config.
 Result<Parts> load_parts(const Config& config);
 /// The key pair and allow-list where a stage here has a door. Errors: missing, denied, bad_input.
 Result<Keys> load_keys(const Config& config);

@@ -82,7 +82,11 @@ int main(int argc, char** argv) {
   auto loaded = read_config(file, overrides);
   if (!loaded) return fail(loaded.error());
   if (dump) std::fputs(kpool::dump_config(*loaded).c_str(), stdout);
-  if (check || dump) return 0;
+  if (check) {
+    const auto fits = kpool::tell_memory(loaded->config, [](const std::string& line) { std::puts(line.c_str()); });
+    return fits ? 0 : fail(fits.error());
+  }
+  if (dump) return 0;
   spdlog::set_default_logger(spdlog::stderr_color_mt("kpoold"));
   spdlog::set_level(spdlog::level::from_str(loaded->config.log.level));
   kpool::set_process_limits();

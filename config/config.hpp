@@ -30,7 +30,7 @@ struct LoraConfig {
 struct TrainConfig {
   double learning_rate = 1e-3;
   double momentum = 0.9;
-  std::string momentum_type = "float32";  ///< float32 | bfloat16
+  std::string momentum_type = "bfloat16";  ///< float32 | bfloat16
   double weight_decay = 0;
   std::uint32_t tokens_per_step = 512;
   std::uint32_t threads = 0;  ///< 0: one per core
@@ -64,6 +64,9 @@ struct EngineConfig {
   std::string journal = "/run/kpool/inflight";  ///< files (one per stage) that name the record in hand; empty: none
   std::string transport = "inproc"; ///< inproc | ipc:<directory> | tcp:<host>:<first port>
 };
+struct MemoryConfig {
+  std::uint64_t budget_mb = 0;  ///< of this process, in 10^6 bytes; 0: none
+};
 struct LogConfig {
   std::string level = "info";  ///< trace | debug | info | warning | error
 };
@@ -80,6 +83,7 @@ struct Config {
   StoreConfig store;
   AdminConfig admin;
   EngineConfig engine;
+  MemoryConfig memory;
   LogConfig log;
 };
 

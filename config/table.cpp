@@ -161,6 +161,10 @@ std::vector<ConfigKey> service_keys() {
       {"engine.transport", +at<&C::engine, &EngineConfig::transport>, 0, 0, {}, transport,
        "between the stages: `inproc`, `ipc:DIRECTORY`, or `tcp:HOST:FIRST_PORT`"},
 
+      {"memory.budget_mb", +at<&C::memory, &MemoryConfig::budget_mb>, 0, 1e7, {}, nullptr,
+       "megabytes (10^6 bytes) that this process may take, for the stages that it runs; what does not fit is refused "
+       "at start with the arithmetic (docs/memory.md); 0: no limit"},
+
       {"log.level", +at<&C::log, &LogConfig::level>, 0, 0, {"trace", "debug", "info", "warning", "error"}, nullptr,
        "the least severe message that is logged"},
   };

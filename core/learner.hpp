@@ -59,7 +59,7 @@ struct LearnerOptions {
   double alpha = 16;             ///< the adapter's output is scaled by alpha / rank
   double learning_rate = 1e-3;   ///< of a full step: every weight moves by exactly so much
   double momentum = 0.9;
-  MomentumType momentum_type = MomentumType::float32;  ///< a stored slot of the other type is converted
+  MomentumType momentum_type = MomentumType::bfloat16;  ///< a stored slot of the other type is converted
   double weight_decay = 0;       ///< decoupled
   std::uint32_t tokens_per_step = 512;
   std::uint32_t gain_every = 8;       ///< steps of a slot between two measurements of its gain (0: never)

@@ -35,8 +35,8 @@ struct SlotIdentity {
 };
 
 /// A safetensors file under PEFT's names, float32: base_model.model.model.layers.0.self_attn.q_proj.
-/// lora_A.weight and so on, each also as momentum.<name> in the momentum's type; metadata rank, alpha, generation, step,
-/// base.
+/// lora_A.weight and so on, each also as momentum.<name> in the momentum's type; metadata rank, alpha, generation,
+/// step, base.
 std::string save_slot(const SlotState& state, const LoraLayout& layout, const SlotIdentity& identity);
 
 /// Reads a momentum of either type and gives it the one that is asked for.

@@ -47,6 +47,11 @@ rocksdb::Options database_options() {
   options.write_buffer_size = write_buffer_bytes;
   options.max_write_buffer_number = 2;
   options.max_background_jobs = 2;
+  // Slots lie in files of their own, which go when no slot in them is the newest: compactions move references alone,
+  // and need not hold and write several slots.
+  options.enable_blob_files = true;
+  options.min_blob_size = 64u << 10;
+  options.enable_blob_garbage_collection = true;
   options.max_manifest_file_size = 4u << 20;
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
@@ -90,7 +95,7 @@ Result<bool> holds_store(const std::string& path) {
   std::error_code failure;
   for (const auto& entry : fs::directory_iterator(path, failure)) {
     const std::string extension = entry.path().extension();
-    if (extension == ".sst" || extension == ".log")
+    if (extension == ".sst" || extension == ".blob" || extension == ".log")
       return Error{Fault::bad_input, "store " + path + " is damaged: it holds " +
                                          entry.path().filename().string() + " but no CURRENT"};
   }
@@ -163,7 +168,10 @@ class RocksdbStore final : public Store {
   }
 
  private:
-  std::uint64_t table_bytes() const { return property(rocksdb::DB::Properties::kTotalSstFilesSize); }
+  std::uint64_t table_bytes() const {
+    return property(rocksdb::DB::Properties::kTotalSstFilesSize) +
+           property(rocksdb::DB::Properties::kTotalBlobFileSize);
+  }
 
   static std::uint64_t record_bytes(const std::string& key, const std::string& value) {
     constexpr std::uint64_t lengths = 16;  // at most, of both, and a mark

@@ -2,6 +2,7 @@
 // Owned by the persistence stage, used on its thread alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,6 +11,9 @@
 #include "storage/store.hpp"
 
 namespace kpool {
+
+/// Memory that the store takes besides the values of a commit: cache, write buffer, buffers of its files.
+inline constexpr std::size_t rocksdb_bytes = 24u << 20;
 
 struct RocksdbOptions {
   /// Kept free on top of what a commit and the compaction after it may write.

@@ -17,6 +17,7 @@ const BaseShape smollm2_135m{"llama", 30, 576, 9, 3, 64, 1536, 49152, 8192};
 Config config_of(std::uint32_t rank, std::uint32_t slots, const std::string& covariance = "tied") {
   Config config;
   config.lora.rank = rank;
+  config.train.momentum_type = "float32";
   config.routing.slots = slots;
   config.routing.covariance = covariance;
   return config;

@@ -263,41 +263,6 @@ TEST_CASE("a blob that does not fit is refused by what differs", "[learner]") {
   CHECK(refused(narrow, base, filled(blob, moved, nan)).message.find(moved) != std::string::npos);
 }
 
-TEST_CASE("a momentum in bfloat16 takes half the room, and a stored one of the other type is converted", "[learner]") {
-  const auto base = tiny_base();
-  auto wide = options(), narrow = options();
-  wide.momentum_type = MomentumType::float32;
-  narrow.momentum_type = MomentumType::bfloat16;
-  const auto learner = make_learner(wide, base), other = make_learner(narrow, base), back = make_learner(wide, base);
-  learner->open({0, 1});
-  for (std::uint64_t i = 1; i <= 3; ++i) learner->learn(0, sample(i, 64));
-  const std::string blob = learner->save(0);
-  REQUIRE(other->restore(0, blob));
-  const std::string half = other->save(0);
-  REQUIRE(back->restore(0, half));
-  const std::string again = back->save(0);
-  const auto whole = parse_safetensors(blob), small = parse_safetensors(half), widened = parse_safetensors(again);
-  std::size_t saved = 0;
-  for (const auto& [name, tensor] : whole->tensors) {
-    const SafeTensor &stored = small->tensors.at(name), &returned = widened->tensors.at(name);
-    CHECK(returned.dtype == "F32");
-    if (!name.starts_with("momentum.")) {
-      CHECK((stored.data == tensor.data && returned.data == tensor.data));
-      continue;
-    }
-    CHECK(stored.dtype == "BF16");
-    saved += tensor.data.size() - stored.data.size();
-    for (std::size_t i = 0; i < tensor.data.size(); i += sizeof(float)) {
-      float before = 0, after = 0;
-      std::memcpy(&before, tensor.data.data() + i, sizeof before);
-      std::memcpy(&after, returned.data.data() + i, sizeof after);
-      if (std::abs(after - before) > std::abs(before) / 256) FAIL(name << " holds " << after << " for " << before);
-    }
-  }
-  CHECK(saved == static_cast<std::size_t>(LoraLayout(base->shape(), 4).size) * 2);
-  CHECK(blob.size() - half.size() == Approx(saved).margin(1024));  // the headers differ a little
-}
-
 TEST_CASE("a slot's names are PEFT's", "[learner]") {
   const auto learner = make_learner(options(), tiny_base());
   learner->open({2, 9});
@@ -313,22 +278,4 @@ TEST_CASE("a slot's names are PEFT's", "[learner]") {
   CHECK(contents->metadata.at("alpha") == "8");
   CHECK(contents->metadata.at("generation") == "9");
   CHECK(contents->metadata.at("step") == "0");
-}
-
-TEST_CASE("the packing buffer cuts a long sample with one token of context", "[learner]") {
-  PackingBuffer buffer;
-  Sample long_sample = sample(1, 10);
-  long_sample.prompt_tokens = 6;
-  buffer.add(long_sample);
-  const auto first = buffer.take(4), second = buffer.take(4), third = buffer.take(9);
-  REQUIRE(first.size() == 1);
-  CHECK(first[0].context == 6);  // all prompt
-  CHECK_FALSE(first[0].ends);
-  CHECK(second[0].sample.tokens[0] == long_sample.tokens[3]);
-  CHECK(second[0].context == 3);  // tokens 3, 4, 5 are the prompt's; 6 is predicted
-  CHECK(third[0].sample.tokens.size() == 4);
-  CHECK(third[0].context == 1);
-  CHECK(third[0].ends);
-  CHECK(buffer.empty());
-  CHECK(buffer.tokens() == 0);
 }
