@@ -22,11 +22,15 @@ Result<std::uint64_t> counter(const SafeTensors& contents, const std::string& ke
   return value;
 }
 
+/// Whether all numbers of the tensor are finite. A momentum may be bfloat16: the upper half of a float32.
 Status check_floats(const std::string& name, const SafeTensor& tensor) {
-  if (tensor.dtype != "F32") return damaged("holds the tensor " + name + " as " + tensor.dtype + ", not F32");
-  for (std::size_t at = 0; at + sizeof(float) <= tensor.data.size(); at += sizeof(float)) {
-    float value;
-    std::memcpy(&value, tensor.data.data() + at, sizeof value);
+  const bool narrow = tensor.dtype == "BF16" && name.starts_with("momentum.");
+  if (tensor.dtype != "F32" && !narrow)
+    return damaged("holds the tensor " + name + " as " + tensor.dtype + ", not F32");
+  const std::size_t width = narrow ? 2 : sizeof(float);
+  for (std::size_t at = 0; at + width <= tensor.data.size(); at += width) {
+    float value = 0;
+    std::memcpy(reinterpret_cast<char*>(&value) + sizeof value - width, tensor.data.data() + at, width);
     if (!std::isfinite(value)) return damaged("holds a number that is not finite in the tensor " + name);
   }
   return Done{};
