@@ -161,7 +161,8 @@ Result<Parts> load_parts(const Config& config) {
     for (const std::string& line : describe(*plan)) spdlog::info("memory: {}", line);
   }
   if (!needs_base(config)) return parts;
-  auto base = Base::load({config.base.path, config.base.precision, layers_needed(config), config.base.weights});
+  auto base = Base::load({config.base.path, config.base.precision, layers_needed(config), config.base.weights,
+                          config.device.kind});
   if (!base) return base.error();
   spdlog::info("base model {}: {} layers, hidden {}, SHA-256 {}", config.base.path, (*base)->shape().layers,
                (*base)->shape().hidden, (*base)->fingerprint());

@@ -17,6 +17,9 @@ struct BaseConfig {
   std::string precision = "auto";  ///< auto | float32 | bfloat16: of the frozen linears
   std::string weights = "bf16";    ///< bf16 | quantised: expanded when the base is loaded, or where they are used
 };
+struct DeviceConfig {
+  std::string kind = "cpu";  ///< cpu | cuda
+};
 struct EncoderConfig {
   std::string kind = "base:4";  ///< base:L | minilm
   std::string path;             ///< minilm: directory with model.safetensors and vocab.txt
@@ -73,6 +76,7 @@ struct LogConfig {
 
 struct Config {
   BaseConfig base;
+  DeviceConfig device;
   EncoderConfig encoder;
   RoutingOptions routing;      ///< routing.slots is the size of the pool
   FragilityOptions eviction;

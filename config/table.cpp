@@ -62,6 +62,9 @@ std::vector<ConfigKey> model_keys() {
        "bf16: expanded to `base.precision` when the base is loaded; quantised: left in the mapped file, expanded where "
        "they are multiplied: less memory, a little slower"},
 
+      {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
+       "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},
+
       {"encoder.kind", +at<&C::encoder, &EncoderConfig::kind>, 0, 0, {}, encoder_kind,
        "`base:L`: mean-pooled hidden state after the base model's layer L; `minilm`: a model of its own"},
       {"encoder.path", +at<&C::encoder, &EncoderConfig::path>, 0, 0, {}, nullptr,

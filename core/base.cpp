@@ -1,5 +1,6 @@
 #include "core/base.hpp"
 
+#include <ATen/Context.h>
 #include <ATen/ops/empty.h>
 
 #include <cmath>
@@ -22,6 +23,7 @@ class Loader {
   std::optional<Error> run() {
     read_shape();
     read_rope();
+    choose_device();
     choose_precision();
     choose_weights();
     if (error_) return error_;
@@ -29,6 +31,7 @@ class Loader {
     for (std::int64_t i = 0; i < shape_.layers && !error_; ++i) read_layer("blk." + std::to_string(i) + ".");
     if (!part_) read_head();
     give_back();
+    if (!error_ && !weights_.device.is_cpu()) move();
     return error_;
   }
 
@@ -106,13 +109,27 @@ class Loader {
   void choose_precision() {
     if (options_.precision == "float32") weights_.dtype = at::kFloat;
     else if (options_.precision == "bfloat16") weights_.dtype = at::kBFloat16;
-    else if (options_.precision == "auto") weights_.dtype = multiplies_bfloat16() ? at::kBFloat16 : at::kFloat;
+    else if (options_.precision == "auto")
+      weights_.dtype = multiplies_bfloat16() || !weights_.device.is_cpu() ? at::kBFloat16 : at::kFloat;
     else if (!error_)
       error_ = Error{Fault::bad_config, "precision \"" + options_.precision + "\" is none of auto, float32, bfloat16."};
   }
 
+  void choose_device() {
+    if (error_ || options_.device == "cpu") return;
+    if (options_.device != "cuda")
+      error_ = Error{Fault::bad_config, "device \"" + options_.device + "\" is none of cpu, cuda."};
+    else if (!at::globalContext().hasCUDA())
+      error_ = Error{Fault::bad_config, "device \"cuda\": libtorch sees no CUDA device, or was built without CUDA."};
+    else if (options_.weights == "quantised")
+      error_ = Error{Fault::bad_config, "device \"cuda\" needs dense weights (bf16), not quantised ones."};
+    else weights_.device = at::kCUDA;
+  }
+
   void choose_weights() {
     if (error_) return;
+    const bool runs_tiles = weights_.dtype == at::kFloat || multiplies_bfloat16();
+    if (options_.library || !weights_.device.is_cpu() || !runs_tiles) weights_.operators = Operators::library;
     quantised_ = options_.weights == "quantised";
     if (!quantised_ && options_.weights != "bf16")
       error_ = Error{Fault::bad_config, "weights \"" + options_.weights + "\" are none of bf16, quantised."};
@@ -121,6 +138,22 @@ class Loader {
   /// What was expanded is not read again: it need not stay resident twice.
   void give_back() {
     if (!quantised_) file_.release();
+  }
+
+  /// To the device, once everything is read.
+  void move() {
+    auto to_device = [&](at::Tensor& tensor) {
+      if (tensor.defined()) tensor = tensor.to(weights_.device);
+    };
+    const bool tied = weights_.head.dense.is_same(weights_.embedding.dense);
+    to_device(weights_.embedding.dense);
+    if (tied) weights_.head.dense = weights_.embedding.dense;
+    else to_device(weights_.head.dense);
+    to_device(weights_.final_norm);
+    for (LayerWeights& layer : weights_.layers) {
+      for (FrozenMatrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) to_device(matrix->dense);
+      for (at::Tensor* tensor : {&layer.attention_norm, &layer.ffn_norm, &layer.qkv_bias}) to_device(*tensor);
+    }
   }
 
   void read_layer(const std::string& prefix) {
@@ -197,7 +230,7 @@ class Loader {
       matrix.rows += part.count;
     }
     if (quantised_) return matrix;
-    if (weights_.dtype == at::kBFloat16 && !multiplies_bfloat16()) matrix.dense = matrix.expanded();
+    if (weights_.operators == Operators::library) matrix.dense = matrix.expanded();
     else matrix.panels = matrix.packed();
     matrix.parts.clear();
     return matrix;

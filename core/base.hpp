@@ -23,11 +23,14 @@ struct BaseOptions {
   std::int64_t layers = -1;        ///< load only the first so many (-1: all, and the head)
   /// bf16: matrices are expanded to `precision` when they are loaded | quantised: they stay in the mapped file.
   std::string weights = "bf16";
+  std::string device = "cpu";  ///< cpu | cuda
+  /// Libtorch's operators even where the tiles run: the reference of tests, and what other devices compute with.
+  bool library = false;
 };
 
 class Base {
  public:
-  /// Errors: missing, bad_input (damaged, another architecture, a tensor absent or of a wrong shape).
+  /// Errors: missing, bad_input (damaged, another architecture, a tensor absent or of a wrong shape), bad_config.
   static Result<std::shared_ptr<const Base>> load(const BaseOptions& options);
   ~Base();
   const BaseShape& shape() const;

@@ -70,6 +70,12 @@ at::Tensor to_tensor(const std::vector<std::int64_t>& values) {
   return out;
 }
 
+void move(Batch& batch, at::Device device) {
+  for (at::Tensor* tensor : {&batch.ids, &batch.rows, &batch.targets, &batch.cos, &batch.sin})
+    *tensor = tensor->to(device);
+  for (AttentionBlock& block : batch.blocks) block.mask = block.mask.to(device);
+}
+
 }  // namespace
 
 Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments) {
@@ -98,6 +104,7 @@ Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments
   batch.targets = to_tensor(targets);
   batch.blocks = make_blocks(batch.starts, weights.dtype);
   fill_rope(weights.inverse_frequencies, batch.starts, batch);
+  if (!weights.device.is_cpu()) move(batch, weights.device);
   return batch;
 }
 

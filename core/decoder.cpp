@@ -90,13 +90,13 @@ void Decoder::forward(std::int64_t layer, LayerTape& tape) {
   LayerTape work = tape;
   if (!work.qkv.defined()) take_narrow(work);
   if (!work.gate_up.defined()) take_wide(work);
-  add_norm(hidden, delta, w.attention_norm, epsilon, work.attention_inverse, normed_);
+  add_norm(hidden, delta, w.attention_norm, epsilon, work.attention_inverse, normed_, workspace_);
   attention(at, work);
   project(at.output, work.mixed, work.bent[kOutput], work.attended, workspace_);
-  add_norm(hidden, work.attended, w.ffn_norm, epsilon, work.ffn_inverse, normed_);
+  add_norm(hidden, work.attended, w.ffn_norm, epsilon, work.ffn_inverse, normed_, workspace_);
   project(at.gate_up, normed_, work.bent[kGateUp], work.gate_up, workspace_);
   at::Tensor gated = take(weights_.shape.ffn);
-  swiglu(work.gate_up, gated);
+  swiglu(work.gate_up, gated, workspace_);
   project(at.down, gated, work.bent[kDown], work.down, workspace_);
   delta = work.down;
 }
@@ -104,14 +104,14 @@ void Decoder::forward(std::int64_t layer, LayerTape& tape) {
 /// Undoes the FFN's addition, and computes what the tape has not kept. Leaves the FFN's input in normed_.
 void Decoder::recompute(std::int64_t layer, const Linears& at, LayerTape& work) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
-  take_norm(hidden, work.down, w.ffn_norm, work.ffn_inverse, normed_);
+  take_norm(hidden, work.down, w.ffn_norm, work.ffn_inverse, normed_, workspace_);
   const bool narrow = work.keep < Keep::narrow;
   if (narrow) {
     take_narrow(work);
-    take_norm(hidden, work.attended, w.attention_norm, work.attention_inverse, normed_);
+    take_norm(hidden, work.attended, w.attention_norm, work.attention_inverse, normed_, workspace_);
     attention(at, work);
     bend(at.output, work.mixed, work.bent[kOutput], workspace_);
-    add_norm(hidden, work.attended, w.ffn_norm, weights_.shape.rms_epsilon, work.ffn_inverse, normed_);
+    add_norm(hidden, work.attended, w.ffn_norm, weights_.shape.rms_epsilon, work.ffn_inverse, normed_, workspace_);
   }
   if (work.keep >= Keep::all) return;
   take_wide(work);
@@ -119,7 +119,7 @@ void Decoder::recompute(std::int64_t layer, const Linears& at, LayerTape& work) 
   if (!narrow) return;
   Workspace::Frame frame(workspace_);
   at::Tensor gated = take(weights_.shape.ffn);
-  swiglu(work.gate_up, gated);
+  swiglu(work.gate_up, gated, workspace_);
   bend(at.down, gated, work.bent[kDown], workspace_);
 }
 
@@ -131,18 +131,18 @@ void Decoder::ffn_backward(std::int64_t layer, const Linears& at, const LayerTap
   at::Tensor dgate_up = take(2 * weights_.shape.ffn), dnormed = take(weights_.shape.hidden);
   at::Tensor dbent_down = take(work.bent[kDown].size(1)), dbent = take(work.bent[kGateUp].size(1));
   project_backward(at.down, work.bent[kDown], rounded, dbent_down, &dgated, sink(layer, kDown, flat), workspace_);
-  swiglu_backward(dgated, work.gate_up, dgate_up, gated);
+  swiglu_backward(dgated, work.gate_up, dgate_up, gated, workspace_);
   a_gradient(gated, dbent_down, sink(layer, kDown, flat), workspace_);
   project_backward(at.gate_up, work.bent[kGateUp], dgate_up, dbent, &dnormed, sink(layer, kGateUp, flat), workspace_);
   a_gradient(normed_, dbent, sink(layer, kGateUp, flat), workspace_);
-  norm_backward(dnormed, hidden, work.ffn_inverse, w.ffn_norm, gradient, rounded);
+  norm_backward(dnormed, hidden, work.ffn_inverse, w.ffn_norm, gradient, rounded, workspace_);
 }
 
 void Decoder::attention_backward(std::int64_t layer, const Linears& at, const LayerTape& work, at::Tensor& gradient,
                                  at::Tensor& rounded, std::span<float> flat) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
   Workspace::Frame frame(workspace_);
-  take_norm(hidden, work.attended, w.attention_norm, work.attention_inverse, normed_);
+  take_norm(hidden, work.attended, w.attention_norm, work.attention_inverse, normed_, workspace_);
   at::Tensor dmixed = take(work.mixed.size(1)), dqkv = take(work.qkv.size(1)), dnormed = take(weights_.shape.hidden);
   at::Tensor dbent_output = take(work.bent[kOutput].size(1)), dbent = take(work.bent[kQkv].size(1));
   project_backward(at.output, work.bent[kOutput], rounded, dbent_output, &dmixed, sink(layer, kOutput, flat),
@@ -153,7 +153,7 @@ void Decoder::attention_backward(std::int64_t layer, const Linears& at, const La
   project_backward(at.qkv, work.bent[kQkv], dqkv, dbent, more ? &dnormed : nullptr, sink(layer, kQkv, flat),
                    workspace_);
   a_gradient(normed_, dbent, sink(layer, kQkv, flat), workspace_);
-  if (more) norm_backward(dnormed, hidden, work.attention_inverse, w.attention_norm, gradient, rounded);
+  if (more) norm_backward(dnormed, hidden, work.attention_inverse, w.attention_norm, gradient, rounded, workspace_);
 }
 
 void Decoder::backward(std::int64_t layer, const LayerTape& tape, at::Tensor& gradient, at::Tensor& rounded,

@@ -19,13 +19,16 @@ namespace {
 class BaseEmbedder final : public Embedder {
  public:
   BaseEmbedder(std::shared_ptr<const Base> base, std::int64_t layers, std::uint32_t tokens_max)
-      : base_(std::move(base)), layers_(layers), tokens_max_(tokens_max) {}
+      : base_(std::move(base)),
+        layers_(layers),
+        tokens_max_(tokens_max),
+        workspace_(base_->weights().operators, base_->weights().device) {}
 
   std::vector<float> embed(std::string_view, std::span<const std::int32_t> tokens) const override {
     const Segment segment{tokens.first(std::min<std::size_t>(tokens.size(), tokens_max_))};
     const Batch batch = make_batch(base_->weights(), {&segment, 1});
     const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_);
-    const at::Tensor mean = hidden.narrow(0, 0, batch.tokens).mean(0).contiguous();
+    const at::Tensor mean = hidden.narrow(0, 0, batch.tokens).mean(0).cpu().contiguous();
     const float* values = mean.const_data_ptr<float>();
     return {values, values + mean.numel()};
   }

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "core/library.hpp"
 #include "core/tiles.hpp"
 
 namespace kpool {
@@ -19,7 +20,8 @@ void each_row(std::int64_t rows, F f) {
 }  // namespace
 
 void add_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, double epsilon,
-              at::Tensor& inverse, at::Tensor& out) {
+              at::Tensor& inverse, at::Tensor& out, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::add_norm(hidden, delta, weight, epsilon, inverse, out);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     float* h = data<float>(hidden);
@@ -35,7 +37,8 @@ void add_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& wei
 }
 
 void take_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, const at::Tensor& inverse,
-               at::Tensor& out) {
+               at::Tensor& out, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::take_norm(hidden, delta, weight, inverse, out);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     float* h = data<float>(hidden);
@@ -51,7 +54,8 @@ void take_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& we
 }
 
 void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::Tensor& inverse,
-                   const at::Tensor& weight, at::Tensor& gradient, at::Tensor& rounded) {
+                   const at::Tensor& weight, at::Tensor& gradient, at::Tensor& rounded, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::norm_backward(dout, hidden, inverse, weight, gradient, rounded);
   by_type(dout.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     const T* d = data<T>(dout);
@@ -66,7 +70,8 @@ void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::T
   });
 }
 
-void swiglu(const at::Tensor& gate_up, at::Tensor& out) {
+void swiglu(const at::Tensor& gate_up, at::Tensor& out, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::swiglu(gate_up, out);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t ffn = out.size(1);
     const T* in = data<T>(gate_up);
@@ -78,7 +83,8 @@ void swiglu(const at::Tensor& gate_up, at::Tensor& out) {
   });
 }
 
-void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out) {
+void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::swiglu_backward(dout, gate_up, dgate_up, out);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t ffn = out.size(1);
     const T *d = data<T>(dout), *in = data<T>(gate_up);
@@ -87,17 +93,6 @@ void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tens
       const T* gate = in + i * 2 * ffn;
       T* dgate = din + i * 2 * ffn;
       simd::rows<T>().swiglu_backward(d + i * ffn, gate, gate + ffn, ffn, dgate, dgate + ffn, o + i * ffn);
-    });
-  });
-}
-
-void convert(const at::Tensor& in, at::Tensor& out) {
-  const bool narrows = in.scalar_type() == at::kFloat;
-  by_type(narrows ? out.scalar_type() : in.scalar_type(), [&]<class T>(T) {
-    const std::int64_t width = in.size(1);
-    each_row(in.size(0), [&](std::int64_t i) {
-      if (narrows) simd::rows<T>().from_float(data<float>(in) + i * width, width, data<T>(out) + i * width);
-      else simd::rows<T>().to_float(data<T>(in) + i * width, width, data<float>(out) + i * width);
     });
   });
 }

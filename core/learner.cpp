@@ -32,8 +32,9 @@ class LoraLearner final : public Learner {
         weights_(base_->weights()),
         layout_(weights_.shape, options.rank, options.top_layers),
         identity_{options.alpha, base_->fingerprint()},
-        adapter_(layout_, weights_.dtype, options.alpha / options.rank),
+        adapter_(layout_, weights_.dtype, options.alpha / options.rank, weights_.device),
         gradient_(static_cast<std::size_t>(layout_.size)),
+        workspace_(weights_.operators, weights_.device),
         slots_(options.slots) {
     KPOOL_ASSERT(weights_.whole() && options.slots > 0 && options.tokens_per_step >= 2);
     use_threads(options.threads);

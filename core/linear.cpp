@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/frozen_panels.hpp"
+#include "core/library.hpp"
 
 namespace kpool {
 namespace {
@@ -163,16 +164,19 @@ std::size_t linear_bytes(const FrozenMatrix& weight, std::int64_t width, std::in
 }
 
 void project(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::project(linear, in, bent, out);
   by_type(in.scalar_type(), [&]<class T>(T) { project_as<T>(linear, in, bent, out, workspace); });
 }
 
 void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::bend(linear, in, bent);
   by_type(in.scalar_type(),
           [&]<class T>(T) { bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace); });
 }
 
 void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                       at::Tensor* din, const GradientSink& sink, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::project_backward(linear, bent, dout, dbent, din, sink);
   by_type(dout.scalar_type(), [&]<class T>(T) {
     b_gradient<T>(bent, dout, sink, workspace);
     bend_as<T>(dout, linear.lora->b, false, linear.scale, dbent, workspace);
@@ -181,6 +185,7 @@ void project_backward(const Linear& linear, const at::Tensor& bent, const at::Te
 }
 
 void a_gradient(const at::Tensor& in, const at::Tensor& dbent, const GradientSink& sink, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) return library::a_gradient(in, dbent, sink);
   by_type(in.scalar_type(), [&]<class T>(T) { a_gradient_as<T>(in, dbent, sink, workspace); });
 }
 

@@ -39,7 +39,7 @@ struct Head {
         normed(workspace.take({batch.ids.size(0), weights.shape.hidden}, weights.dtype)) {}
 
   at::Tensor forward(Decoder& decoder, at::Tensor* gradient) {
-    add_norm(decoder.hidden, decoder.delta, weights.final_norm, weights.shape.rms_epsilon, inverse, normed);
+    add_norm(decoder.hidden, decoder.delta, weights.final_norm, weights.shape.rms_epsilon, inverse, normed, workspace);
     Workspace::Frame frame(workspace);
     at::Tensor counted = workspace.take({padded(batch.counted), weights.shape.hidden}, weights.dtype);
     counted.narrow(0, batch.counted, counted.size(0) - batch.counted).zero_();
@@ -54,7 +54,7 @@ struct Head {
     normed.zero_();  // free by now: becomes the gradient of all rows
     normed.index_copy_(0, batch.rows, gradient.to(weights.dtype));
     to.zero_();
-    norm_backward(normed, decoder.hidden, inverse, weights.final_norm, to, rounded);
+    norm_backward(normed, decoder.hidden, inverse, weights.final_norm, to, rounded, workspace);
   }
 
   const Base::Weights& weights;
@@ -132,7 +132,7 @@ at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapte
   at::Tensor hidden = hidden_states(weights, batch, all_layers(weights), adapter, workspace);
   at::Tensor inverse = at::empty({hidden.size(0)}, hidden.options());
   at::Tensor normed = at::empty(hidden.sizes(), hidden.options().dtype(weights.dtype));
-  add_norm(hidden, {}, weights.final_norm, weights.shape.rms_epsilon, inverse, normed);
+  add_norm(hidden, {}, weights.final_norm, weights.shape.rms_epsilon, inverse, normed, workspace);
   return at::mm(normed, weights.head.expanded().t());
 }
 

@@ -22,7 +22,7 @@ std::uint64_t scatter(std::uint64_t x) {
 std::uint64_t key_of(std::uint64_t a, std::uint64_t b, std::uint64_t c) { return scatter(scatter(scatter(a) ^ b) ^ c); }
 
 at::Tensor view_of(std::span<const float> flat, std::int64_t offset, std::int64_t rows, std::int64_t columns) {
-  // from_blob takes no const pointer; what it returns here is only read, but for store_gradient's own copy.
+  // from_blob takes no const pointer; what it returns here is only read, but for the copies of store_*_gradient.
   return at::from_blob(const_cast<float*>(flat.data()) + offset, {rows, columns}, at::kFloat);
 }
 
@@ -78,10 +78,12 @@ void draw_signs(std::uint64_t seed, std::uint64_t generation, std::uint64_t step
   }
 }
 
-Adapter::Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale) : layout(&layout), scale(scale) {
+Adapter::Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale, at::Device device)
+    : layout(&layout), scale(scale) {
+  const at::TensorOptions options = at::TensorOptions(device).dtype(dtype);
   for (const LoraGroup& group : layout.groups) {
     const std::int64_t width = layout.width(group);
-    groups.push_back({at::zeros({width, group.in}, dtype), at::zeros({group.out, width}, dtype)});
+    groups.push_back({at::zeros({width, group.in}, options), at::zeros({group.out, width}, options)});
   }
 }
 
@@ -102,10 +104,12 @@ void Adapter::load(std::span<const float> flat) {
   }
 }
 
-void store_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, const at::Tensor& db,
-                    std::span<float> flat) {
+void store_a_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, std::span<float> flat) {
   const std::int64_t rows = static_cast<std::int64_t>(group.count) * layout.rank;
   view_of(flat, group.a, rows, group.in).copy_(da.narrow(0, 0, rows));
+}
+
+void store_b_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& db, std::span<float> flat) {
   std::int64_t row = 0;
   for (std::size_t i = 0; i < group.count; ++i) {
     const LoraPlace& place = layout.places[group.first + i];

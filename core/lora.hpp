@@ -55,15 +55,15 @@ struct LoraMatrices {
 
 /// An adapter ready to compute with: copies of the flat parameters in the base's precision.
 struct Adapter {
-  Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale);
+  Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale, at::Device device = at::kCPU);
   void load(std::span<const float> flat);
   const LoraLayout* layout;
   double scale;  ///< alpha / rank
   std::vector<LoraMatrices> groups;
 };
 
-/// Writes the gradient of one group into the flat gradient. da: (count rank, in), db: (out, count rank).
-void store_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, const at::Tensor& db,
-                    std::span<float> flat);
+/// Writes the gradients of one group into the flat gradient. da: (width, in); db: (out, width); on the CPU.
+void store_a_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, std::span<float> flat);
+void store_b_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& db, std::span<float> flat);
 
 }  // namespace kpool

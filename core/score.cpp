@@ -81,7 +81,10 @@ Result<std::vector<float>> flatten(const SafeTensors& contents, const LoraLayout
 class LlamaScorer final : public Scorer {
  public:
   LlamaScorer(const ScoreOptions& options, std::shared_ptr<const Base> base)
-      : options_(options), base_(std::move(base)), weights_(base_->weights()) {
+      : options_(options),
+        base_(std::move(base)),
+        weights_(base_->weights()),
+        workspace_(weights_.operators, weights_.device) {
     KPOOL_ASSERT(weights_.whole() && options.tokens_per_forward >= 2);
   }
 
@@ -124,7 +127,7 @@ class LlamaScorer final : public Scorer {
  private:
   struct Active {
     Active(const Base::Weights& weights, std::int64_t rank, double scale, std::int64_t top_layers)
-        : layout(weights.shape, rank, top_layers), adapter(layout, weights.dtype, scale) {}
+        : layout(weights.shape, rank, top_layers), adapter(layout, weights.dtype, scale, weights.device) {}
     LoraLayout layout;
     Adapter adapter;
   };
@@ -139,7 +142,7 @@ class LlamaScorer final : public Scorer {
     for (const auto& piece : pieces) segments.push_back({piece.sample.tokens, piece.context});
     const Batch batch = make_batch(weights_, segments);
     if (batch.counted == 0) return;
-    const at::Tensor all = nats(weights_, batch, active_ ? &active_->adapter : nullptr, workspace_);
+    const at::Tensor all = nats(weights_, batch, active_ ? &active_->adapter : nullptr, workspace_).cpu();
     const float* values = all.const_data_ptr<float>();
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       Score& score = scores[pieces[i].sample.origin.seq];

@@ -10,6 +10,7 @@
 
 #include "core/base.hpp"
 #include "core/frozen_matrix.hpp"
+#include "core/workspace.hpp"
 
 namespace kpool {
 
@@ -27,6 +28,8 @@ struct Base::Weights {
   std::shared_ptr<const Gguf> file;
   BaseShape shape;
   at::ScalarType dtype = at::kFloat;
+  at::Device device = at::kCPU;
+  Operators operators = Operators::tiles;  ///< library: matrices are dense
   FrozenMatrix embedding;  ///< (vocabulary, hidden)
   FrozenMatrix head;       ///< (vocabulary, hidden); the embedding itself where tied; undefined in a part
   at::Tensor final_norm;   ///< (hidden) float32; undefined in a part

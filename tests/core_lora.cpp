@@ -101,7 +101,9 @@ TEST_CASE("an adapter's fused matrices hold A stacked and B in blocks", "[lora]"
   CHECK(adapter.groups[0].b[16][2].item<float>() == flat[key.b]);
   CHECK(adapter.groups[0].b[16][1].item<float>() == 0);
   CHECK(adapter.groups[0].b[15][2].item<float>() == 0);
-  for (std::size_t i = 0; i < layout.groups.size(); ++i)
-    store_gradient(layout, layout.groups[i], adapter.groups[i].a, adapter.groups[i].b, back);
+  for (std::size_t i = 0; i < layout.groups.size(); ++i) {
+    store_a_gradient(layout, layout.groups[i], adapter.groups[i].a, back);
+    store_b_gradient(layout, layout.groups[i], adapter.groups[i].b, back);
+  }
   CHECK(back == flat);
 }

@@ -6,6 +6,7 @@ if(NOT LIBTORCH_ROOT)
 endif()
 find_library(Libtorch_CPU torch_cpu PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 find_library(Libtorch_C10 c10 PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(Libtorch_CUDA torch_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)  # in full wheels alone
 find_path(Libtorch_INCLUDE ATen/ATen.h PATHS ${LIBTORCH_ROOT}/include NO_DEFAULT_PATH)
 
 include(FindPackageHandleStandardArgs)
@@ -35,6 +36,10 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::cpu)
     INTERFACE_INCLUDE_DIRECTORIES ${own_headers}
     INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined"
     INTERFACE_LINK_LIBRARIES "Libtorch::c10;${openmp}")
+  if(Libtorch_CUDA)  # nothing names its symbols: its kernels register themselves when it is loaded
+    set_property(TARGET Libtorch::cpu APPEND PROPERTY INTERFACE_LINK_OPTIONS
+      "LINKER:--no-as-needed,${Libtorch_CUDA},--as-needed")
+  endif()
 endif()
 
 # Installs libtorch and the two CUDA libraries that it names under `directory`, laid out as in the
