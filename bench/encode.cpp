@@ -143,6 +143,7 @@ int main(int count, char** arguments) {
   const auto tokenizer = value_or_exit(make_bpe(base->file()));
   for (const std::uint32_t threads : {1U, 2U})
     for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:4", ""}, {"minilm", arguments[2]}})
-      for (const std::size_t tokens : {64, 128, 512}) measure({encoder, path, threads, tokens}, base, *tokenizer, rounds);
+      for (const std::size_t tokens : {64, 128, 512})
+        measure({encoder, path, threads, tokens}, base, *tokenizer, rounds);
   return 0;
 }

@@ -21,7 +21,8 @@ void each_row(std::int64_t rows, F f) {
 
 void add_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, double epsilon,
               at::Tensor& inverse, at::Tensor& out, Workspace& workspace) {
-  if (workspace.operators() == Operators::library) return library::add_norm(hidden, delta, weight, epsilon, inverse, out);
+  if (workspace.operators() == Operators::library)
+    return library::add_norm(hidden, delta, weight, epsilon, inverse, out);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     float* h = data<float>(hidden);
@@ -55,7 +56,8 @@ void take_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& we
 
 void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::Tensor& inverse,
                    const at::Tensor& weight, at::Tensor& gradient, at::Tensor& rounded, Workspace& workspace) {
-  if (workspace.operators() == Operators::library) return library::norm_backward(dout, hidden, inverse, weight, gradient, rounded);
+  if (workspace.operators() == Operators::library)
+    return library::norm_backward(dout, hidden, inverse, weight, gradient, rounded);
   by_type(dout.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     const T* d = data<T>(dout);
@@ -83,7 +85,8 @@ void swiglu(const at::Tensor& gate_up, at::Tensor& out, Workspace& workspace) {
   });
 }
 
-void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out, Workspace& workspace) {
+void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out,
+                     Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::swiglu_backward(dout, gate_up, dgate_up, out);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t ffn = out.size(1);

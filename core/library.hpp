@@ -1,6 +1,6 @@
 // The decoder's operations in libtorch's operators alone: for devices that the tiles do not run on (CUDA), for
-// processors without tiles of the base's precision, and as the reference that the tiles are tested against. Each has the
-// contract of its namesake in namespace kpool. Stateless; called on the stage's thread.
+// processors without tiles of the base's precision, and as the reference that the tiles are tested against. Each has
+// the contract of its namesake in namespace kpool. Stateless; called on the stage's thread.
 #pragma once
 
 #include "core/attention.hpp"

@@ -176,7 +176,8 @@ void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent, Workspac
 
 void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                       at::Tensor* din, const GradientSink& sink, Workspace& workspace) {
-  if (workspace.operators() == Operators::library) return library::project_backward(linear, bent, dout, dbent, din, sink);
+  if (workspace.operators() == Operators::library)
+    return library::project_backward(linear, bent, dout, dbent, din, sink);
   by_type(dout.scalar_type(), [&]<class T>(T) {
     b_gradient<T>(bent, dout, sink, workspace);
     bend_as<T>(dout, linear.lora->b, false, linear.scale, dbent, workspace);
