@@ -1,7 +1,7 @@
-// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS]
+// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
-// float32 and in bfloat16, and for SEEDS seeds: the adapter's, and from the second one on the order of the records.
+// float32 and in bfloat16 (or in MOMENTUM alone), and for SEEDS seeds: the adapter's, and from the second one on the order of the records.
 // LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <chrono>
@@ -51,6 +51,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+const char* name_of(MomentumType type) { return type == MomentumType::bfloat16 ? "bfloat16" : "float32"; }
+
 void print(const StepReport& report) {
   std::printf("step %llu: loss %.4f", static_cast<unsigned long long>(report.step), report.loss);
   if (report.gain) std::printf(", gain %.4f", *report.gain);
@@ -74,9 +76,9 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
     }
   const double seconds = seconds_since(start);
   value_or_exit(scorer.use_adapter(learner->save(0), std::nullopt));
-  std::printf("{\"momentum\": \"%s\", \"seed\": %llu, \"steps\": %llu, \"learning_rate\": %g, \"before\": %.4f, "
-              "\"after\": %.4f, \"tokens_per_second\": %.0f}\n",
-              options.momentum_type == MomentumType::bfloat16 ? "bfloat16" : "float32",
+  std::printf("{\"momentum\": \"%s\", \"layers\": %u, \"seed\": %llu, \"steps\": %llu, \"learning_rate\": %g, "
+              "\"before\": %.4f, \"after\": %.4f, \"tokens_per_second\": %.0f}\n",
+              name_of(options.momentum_type), options.top_layers,
               static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(done),
               options.learning_rate, before, nats_per_token(scorer, evaluation),
               static_cast<double>(done) * options.tokens_per_step / seconds);
@@ -86,7 +88,7 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 
 int main(int count, char** arguments) {
   if (count < 3) {
-    std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS]\n";
+    std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]\n";
     return 64;
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };
@@ -101,12 +103,14 @@ int main(int count, char** arguments) {
   options.learning_rate = number(4, 1e-3);
   options.threads = static_cast<std::uint32_t>(number(6, 2));
   options.top_layers = static_cast<std::uint32_t>(number(8, 0));
+  const std::string only = count > 9 ? arguments[9] : "";
   const auto scorer = make_scorer({.threads = options.threads}, base);
   const std::span<Sample> training = std::span(samples).first(samples.size() - held_out);
   for (options.seed = 0; options.seed < static_cast<std::uint64_t>(number(7, 1)); ++options.seed) {
     std::mt19937_64 engine(options.seed);
     if (options.seed > 0) std::shuffle(training.begin(), training.end(), engine);
     for (const auto type : {MomentumType::float32, MomentumType::bfloat16}) {
+      if (!only.empty() && only != name_of(type)) continue;
       options.momentum_type = type;
       run(base, *scorer, training, std::span(samples).last(held_out), options,
           static_cast<std::uint64_t>(number(3, 20)));
