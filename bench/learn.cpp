@@ -1,7 +1,8 @@
 // bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
-// float32 and in bfloat16 (or in MOMENTUM alone), and for SEEDS seeds: the adapter's, and from the second one on the order of the records.
+// float32 and in bfloat16 (or in MOMENTUM alone), and for SEEDS seeds: the adapter's, and from the second one on the
+// order of the records.
 // LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <chrono>
@@ -88,7 +89,8 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 
 int main(int count, char** arguments) {
   if (count < 3) {
-    std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]\n";
+    std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl "
+                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]\n";
     return 64;
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };

@@ -76,6 +76,19 @@ TEST_CASE("a rank whose slots fit into no frame is refused, and the one named in
   CHECK(refusal(elsewhere).empty());
 }
 
+TEST_CASE("an adapter on more layers than the base model has is refused, naming both numbers") {
+  Config config = config_of(8, 5);
+  config.lora.layers = 30;
+  CHECK(refusal(config).empty());
+  config.lora.layers = 31;
+  CHECK(refusal(config) == "lora.layers = 31 is more than the base model has, 30");
+  config.engine.stages = {"routing"};
+  CHECK(refusal(config).empty());
+  config = config_of(128, 5);
+  config.lora.layers = 15;  // half the layers, half the bytes: this rank fits again
+  CHECK(refusal(config).empty());
+}
+
 TEST_CASE("so many slots that the mixture fits into no frame are refused") {
   CHECK(refusal(config_of(8, 100)).empty());
   const std::string message = refusal(config_of(8, 1024));

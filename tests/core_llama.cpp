@@ -1,5 +1,6 @@
 #include "core/llama.hpp"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 
 #include <catch2/catch.hpp>
@@ -7,6 +8,8 @@
 #include <numeric>
 #include <random>
 
+#include "core/loss.hpp"
+#include "core/signum.hpp"
 #include "core/threads.hpp"
 #include "core/weights.hpp"
 #include "tests/temporary_directory.hpp"
@@ -57,8 +60,8 @@ double mean_nats(const Base& base, const Batch& batch, Adapter& adapter, const s
 
 /// Compares the gradient of each matrix with central differences, along the gradient itself and along
 /// a random direction.
-void check_gradients(const Base& base, const Batch& batch) {
-  const LoraLayout layout(base.shape(), 4);
+void check_gradients(const Base& base, const Batch& batch, std::int64_t top_layers = 0) {
+  const LoraLayout layout(base.shape(), 4, top_layers);
   Adapter adapter(layout, at::kFloat, 2.0);
   const std::vector<float> flat = random_adapter(layout);
   std::vector<float> gradient(layout.size), signs(layout.size);
@@ -104,6 +107,10 @@ TEST_CASE("the gradients of A and B are those of finite differences", "[llama]")
   SECTION("llama with a head of its own and one key-value head per query head") {
     const auto base = load({.kv_heads = 4, .tied = false});
     check_gradients(*base, make_batch(base->weights(), segments));
+  }
+  SECTION("llama with an adapter on the top two of four layers") {
+    const auto base = load({.layers = 4});
+    check_gradients(*base, make_batch(base->weights(), segments), 2);
   }
   SECTION("qwen2") {
     const auto base = load({.architecture = "qwen2"});
@@ -173,6 +180,67 @@ TEST_CASE("an adapter with B = 0 changes nothing and gives A no gradient", "[lla
     CHECK(std::all_of(a, a + layout.rank * place.in, [](float x) { return x == 0; }));
     CHECK(std::any_of(b, b + layout.rank * place.out, [](float x) { return x != 0; }));
   }
+}
+
+TEST_CASE("an adapter on the top layers steps as a whole one whose lower layers are frozen", "[llama]") {
+  use_threads(1);
+  const auto base = load({.layers = 4});
+  const LoraLayout whole(base->shape(), 4), top(base->shape(), 4, 2);
+  REQUIRE(top.first_layer == 2);
+  REQUIRE(2 * top.size == whole.size);
+  const auto lower = static_cast<std::size_t>(whole.size - top.size), skipped = whole.places.size() / 2;
+  for (std::size_t i = 0; i < top.places.size(); ++i) {
+    REQUIRE(top.places[i].module == whole.places[skipped + i].module);
+    REQUIRE(top.places[i].a + whole.size - top.size == whole.places[skipped + i].a);
+  }
+  std::vector<float> few = random_adapter(top), all(whole.size);
+  std::copy(few.begin(), few.end(), all.begin() + lower);  // B of the lower layers is zero
+  const auto tokens = random_tokens(100, 8);
+  const Segment segment{tokens, 1};
+  const Batch batch = make_batch(base->weights(), {&segment, 1});
+  auto step = [&](const LoraLayout& layout, std::vector<float>& flat, std::size_t frozen) {
+    Adapter adapter(layout, at::kFloat, 2.0);
+    adapter.load(flat);
+    std::vector<float> gradient(flat.size()), momentum(flat.size());
+    nats_and_gradient(base->weights(), batch, adapter, plan_of(*base, batch, adapter), gradient, workspace);
+    signum_step(std::span(flat).subspan(frozen), std::span(momentum).subspan(frozen),
+                std::span<const float>(gradient).subspan(frozen), {}, 1);
+    return gradient;
+  };
+  const std::vector<float> before = few;
+  const auto small = step(top, few, 0), large = step(whole, all, lower);
+  REQUIRE(std::any_of(small.begin(), small.end(), [](float x) { return x != 0; }));
+  CHECK(few != before);
+  for (std::size_t i = 0; i < few.size(); ++i) {
+    REQUIRE(small[i] == Approx(large[lower + i]).margin(1e-6));
+    if (std::abs(small[i]) > 1e-6f) REQUIRE(few[i] == all[lower + i]);
+  }
+}
+
+TEST_CASE("only the rows of a completion enter the loss", "[llama]") {
+  use_threads(1);
+  const auto base = load({});
+  const auto tokens = random_tokens(512, 9);
+  const Segment text{tokens, 1}, prompted{tokens, 480};
+  const Batch whole = make_batch(base->weights(), {&text, 1}), completion = make_batch(base->weights(), {&prompted, 1});
+  const at::Tensor all = nats(base->weights(), whole, nullptr, workspace);
+  const at::Tensor few = nats(base->weights(), completion, nullptr, workspace);
+  REQUIRE(all.size(0) == 511);
+  REQUIRE(few.size(0) == 32);
+  CHECK(few.sub(all.narrow(0, 479, 32)).abs().max().item<float>() < 1e-5f);
+  // token_nats takes its rows from the targets, asserts that x has no others, and needs memory for these alone.
+  const FrozenMatrix& head = base->weights().head;
+  const at::Tensor hidden = hidden_states(base->weights(), whole, 2, nullptr, workspace);
+  auto peak = [&](const Batch& batch) {
+    Workspace own;
+    own.reserve(loss_bytes(head, 511, false, 1));
+    at::Tensor out = at::empty({batch.counted}, at::kFloat);
+    token_nats(hidden.narrow(0, 0, (batch.counted + 31) / 32 * 32), head, batch.targets, out, nullptr, own);
+    return own.peak();
+  };
+  CHECK(peak(whole) == loss_bytes(head, 511, false, 1));
+  CHECK(peak(completion) == loss_bytes(head, 32, false, 1));
+  CHECK(2 * loss_bytes(head, 32, false, 1) < loss_bytes(head, 511, false, 1));
 }
 
 TEST_CASE("bfloat16 agrees with float32 to its precision", "[llama]") {
