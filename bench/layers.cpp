@@ -101,7 +101,8 @@ int main(int count, char** arguments) {
     cases.push_back({"step", layers, [&] { one.step(weights, batch, workspace); }});
   }
   cases.push_back({"completion", all, [&] { trained.front()->step(weights, completion, workspace); }});
-  cases.push_back({"encoder", kEncoderLayers, [&] { hidden_states(weights, batch, kEncoderLayers, nullptr, workspace); }});
+  const auto encode = [&] { hidden_states(weights, batch, kEncoderLayers, nullptr, workspace); };
+  cases.push_back({"encoder", kEncoderLayers, encode});
   measure(cases, rounds);
   for (const Case& item : cases)
     std::printf("{\"what\": \"%s\", \"layers\": %d, \"of\": %d, \"tokens\": %d, \"rounds\": %d, \"ms\": %.1f, "
