@@ -6,7 +6,12 @@ if(NOT LIBTORCH_ROOT)
 endif()
 find_library(Libtorch_CPU torch_cpu PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 find_library(Libtorch_C10 c10 PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
-find_library(Libtorch_CUDA torch_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)  # in full wheels alone
+# A wheel with CUDA registers its kernels when it is loaded; core/base.cpp asks at run time what there is.
+option(KPOOL_CUDA "Link libtorch's CUDA kernels where LIBTORCH_ROOT has them" ON)
+if(KPOOL_CUDA)
+  find_library(Libtorch_CUDA torch_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  find_library(Libtorch_C10_CUDA c10_cuda PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+endif()
 find_path(Libtorch_INCLUDE ATen/ATen.h PATHS ${LIBTORCH_ROOT}/include NO_DEFAULT_PATH)
 
 include(FindPackageHandleStandardArgs)
@@ -36,15 +41,23 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::cpu)
     INTERFACE_INCLUDE_DIRECTORIES ${own_headers}
     INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined"
     INTERFACE_LINK_LIBRARIES "Libtorch::c10;${openmp}")
-  if(Libtorch_CUDA)  # nothing names its symbols: its kernels register themselves when it is loaded
-    set_property(TARGET Libtorch::cpu APPEND PROPERTY INTERFACE_LINK_OPTIONS
-      "LINKER:--no-as-needed,${Libtorch_CUDA},--as-needed")
+  if(KPOOL_CUDA AND Libtorch_CUDA AND Libtorch_C10_CUDA)
+    message(STATUS "libtorch with CUDA: ${Libtorch_CUDA}")
+    # No symbol of theirs is named, so the linker would leave them out. Their NVIDIA libraries lie in wheels beside
+    # this one, so programs use it where it is.
+    set_property(TARGET Libtorch::cpu APPEND PROPERTY INTERFACE_LINK_LIBRARIES
+      "-Wl,--no-as-needed,${Libtorch_CUDA},${Libtorch_C10_CUDA},--as-needed")
+    set(libtorch_in_place ON)
+    list(PREPEND CMAKE_INSTALL_RPATH ${LIBTORCH_ROOT}/lib)
   endif()
 endif()
 
 # Installs libtorch and the two CUDA libraries that it names under `directory`, laid out as in the
 # wheels, because libtorch looks for them relative to itself.
 function(install_libtorch directory)
+  if(libtorch_in_place)
+    return()
+  endif()
   get_filename_component(libraries ${Libtorch_CPU} DIRECTORY)
   install(FILES ${Libtorch_CPU} ${Libtorch_C10} ${libraries}/libgomp.so.1
     DESTINATION ${directory}/torch/lib OPTIONAL)
