@@ -10,14 +10,16 @@ namespace {
 constexpr int records_frames_max = 8;
 constexpr int control_frames_max = 4096;
 
-/// from: none for the receiving side. A slot's state is tens of megabytes: only slot_frames_max of them may wait. (With
-/// a receiving bound of 1 libzmq delivers nothing over tcp.)
-int frames_max(std::optional<StageId> from, StageId to, Lane lane) {
+/// from: none for the receiving side. Inside one process a slot's state, tens of megabytes, waits where it lies: only
+/// slot_frames_max of them may. Between processes frames also wait in the kernel, and a peer may vanish with them; there
+/// a bound that tight has stalled pipelines.
+int frames_max(const Transport& transport, std::optional<StageId> from, StageId to, Lane lane) {
   if (lane == Lane::control) return control_frames_max;
   constexpr int sent_slots_max = 1, received_slots_max = slot_frames_max - sent_slots_max;
   static_assert(received_slots_max >= 2);
-  if (to == StageId::persistence && !from) return received_slots_max;
-  return to == StageId::persistence && from == StageId::training ? sent_slots_max : records_frames_max;
+  if (transport.kind != "inproc" || to != StageId::persistence) return records_frames_max;
+  if (!from) return received_slots_max;
+  return from == StageId::training ? sent_slots_max : records_frames_max;
 }
 
 void set_options(zmq::socket_t& socket, const Transport& transport, Lane lane, int frames) {
@@ -37,7 +39,7 @@ void set_options(zmq::socket_t& socket, const Transport& transport, Lane lane, i
 Result<zmq::socket_t> bind_input(zmq::context_t& context, const Transport& transport, StageId stage, Lane lane) {
   if (!has_edge(stage, lane)) return zmq::socket_t();
   zmq::socket_t socket(context, zmq::socket_type::pull);
-  set_options(socket, transport, lane, frames_max(std::nullopt, stage, lane));
+  set_options(socket, transport, lane, frames_max(transport, std::nullopt, stage, lane));
   if (transport.kind == "tcp") {
     socket.set(zmq::sockopt::curve_server, true);
     socket.set(zmq::sockopt::zap_domain, "pipeline");
@@ -104,7 +106,7 @@ void connect_links(zmq::context_t& context, const Transport& transport, StageId 
   for (const Edge& edge : edges) {
     if (edge.from != stage) continue;
     zmq::socket_t socket(context, zmq::socket_type::push);
-    set_options(socket, transport, edge.lane, frames_max(edge.from, edge.to, edge.lane));
+    set_options(socket, transport, edge.lane, frames_max(transport, edge.from, edge.to, edge.lane));
     if (transport.kind == "tcp") socket.set(zmq::sockopt::curve_serverkey, transport.keys->public_key);
     socket.connect(endpoint(transport, edge.to, edge.lane));
     links.outputs.emplace(edge.to, std::move(socket));
