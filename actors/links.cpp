@@ -10,8 +10,8 @@ namespace {
 constexpr int records_frames_max = 8;
 constexpr int control_frames_max = 4096;
 
-/// from: none for the receiving side. Inside one process a slot's state, tens of megabytes, waits where it lies: only
-/// slot_frames_max of them may. Between processes frames also wait in the kernel, and a peer may vanish with them; there
+/// from: none for the receiving side. Inside one process a slot's state, tens of megabytes, waits where it lies:
+/// only slot_frames_max of them may. Between processes frames also wait in the kernel, and a peer may vanish with them; there
 /// a bound that tight has stalled pipelines.
 int frames_max(const Transport& transport, std::optional<StageId> from, StageId to, Lane lane) {
   if (lane == Lane::control) return control_frames_max;
