@@ -17,6 +17,7 @@ namespace {
 constexpr std::array stages_of_a_group = {StageId::ingestion, StageId::encoding, StageId::routing, StageId::training,
                                           StageId::fragility};
 constexpr auto full_disk_retry = 2s;
+constexpr auto restore_patience = 30s;
 
 bool belongs_to(std::string_view key, StageId stage) {
   switch (stage) {
@@ -69,23 +70,27 @@ Status Persistence::on_message(pipeline::Message message, Outbox& out) {
   return Done{};
 }
 
+/// All start together: what a stage said at once to one that is about to leave would be lost.
 Status Persistence::on_join(const pipeline::Join& join, Outbox& out) {
   const auto stage = stage_named(join.stage);
   if (!stage || !std::count(stages_of_a_group.begin(), stages_of_a_group.end(), *stage)) return Done{};
   if (auto same = check_identity(join); !same) return same;
-  const auto known = joined_.find(*stage);
-  if (known != joined_.end() && known->second != join.instance) {
-    // What it had in hand is gone, and the others would go on without it.
-    for (StageId other : stages_of_a_group) out.send(other, pipeline::Reset{join.stage + " was started again"});
-    return Error{Fault::again, join.stage + " was started again, so the pipeline starts anew from group " +
-                                   std::to_string(group_)};
-  }
-  const bool complete = joined_.size() == stages_of_a_group.size();
-  if (complete) return Done{};  // it has its answer already
+  if (started_at_) return on_late_join(*stage, join.instance, out);
   joined_[*stage] = join.instance;
-  restore(*stage, out);
-  if (joined_.size() == stages_of_a_group.size()) values_.clear();
+  if (joined_.size() < stages_of_a_group.size()) return Done{};
+  for (StageId each : stages_of_a_group) restore(each, out);
+  values_.clear();
+  started_at_ = Clock::now();
   return Done{};
+}
+
+/// A stage asks although its state was sent: its question was on its way already, or the answer or the stage was lost.
+Status Persistence::on_late_join(StageId stage, std::uint64_t instance, Outbox& out) {
+  const bool same = joined_.at(stage) == instance;
+  if (same && Clock::now() - *started_at_ < restore_patience) return Done{};
+  const std::string why = std::string(name(stage)) + (same ? " has not got its state" : " was started again");
+  for (StageId each : stages_of_a_group) out.send(each, pipeline::Reset{why});
+  return Error{Fault::again, why + ", so the pipeline starts anew from group " + std::to_string(group_)};
 }
 
 Status Persistence::check_identity(const pipeline::Join& join) {

@@ -36,6 +36,7 @@ class Persistence : public Stage {
     std::set<StageId> done;  ///< stages whose barrier has come
   };
   Status on_join(const pipeline::Join& join, Outbox& out);
+  Status on_late_join(StageId stage, std::uint64_t instance, Outbox& out);
   Status check_identity(const pipeline::Join& join);
   void restore(StageId stage, Outbox& out);
   Status on_barrier(const pipeline::Barrier& barrier, Outbox& out);
@@ -45,9 +46,10 @@ class Persistence : public Stage {
 
   const OpenStore open_;
   std::unique_ptr<Store> store_;
-  Values values_;            ///< the last commit, kept until every stage has its share
+  Values values_;            ///< the last commit, kept until all stages have joined
   std::uint64_t group_ = 0;  ///< of the last commit
   std::map<StageId, std::uint64_t> joined_;  ///< stage -> instance
+  std::optional<Clock::time_point> started_at_;  ///< when all were given their state
   Values identities_;                        ///< as stored, or to be written with the next commit
   bool identities_changed_ = false;
   std::map<std::uint64_t, Group> groups_;    ///< in progress; at most commit.groups_in_flight + 1

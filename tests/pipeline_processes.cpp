@@ -156,10 +156,13 @@ TEST_CASE("stages in processes of their own leave the same bytes as one process,
 
   Processes processes(apart);
   TestGateway gateway(apart);
-  gateway.offer(texts);
-  gateway.client->flush();
+  const auto offer_quarter = [&, next = texts.begin()]() mutable {  // of a few groups; later kills find work, too
+    const auto end = next + static_cast<std::ptrdiff_t>(texts.size() / 4);
+    gateway.offer({std::exchange(next, end), end});
+  };
   std::uint64_t seen = 0;
   for (const std::string victim : {"training", "persistence", "ingestion"}) {
+    offer_quarter();
     gateway.poll_until([&] {
       processes.keep_up();
       return gateway.client->acked_up_to() > seen;
@@ -173,6 +176,8 @@ TEST_CASE("stages in processes of their own leave the same bytes as one process,
     });
     CHECK_FALSE(processes.left.contains("serving"));
   }
+  offer_quarter();
+  gateway.client->flush();
   gateway.poll_until([&] {
     processes.keep_up();
     return gateway.client->idle();
