@@ -156,7 +156,7 @@ TEST_CASE("stages in processes of their own leave the same bytes as one process,
 
   Processes processes(apart);
   TestGateway gateway(apart);
-  const auto offer_quarter = [&, next = texts.begin()]() mutable {  // of a few groups; later kills find work, too
+  auto offer_quarter = [&, next = texts.begin()]() mutable {  // of a few groups; later kills find work, too
     const auto end = next + static_cast<std::ptrdiff_t>(texts.size() / 4);
     gateway.offer({std::exchange(next, end), end});
   };
