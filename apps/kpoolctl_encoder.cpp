@@ -33,7 +33,8 @@ Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* p
 Result<std::unique_ptr<Encoder>> load_encoder(const ModelOptions& options, const Pool* pool) {
   auto encoder = choose_encoder(options, pool);
   if (!encoder) return encoder.error();
-  auto base = Base::load({options.model, options.precision, layers_needed(encoder->kind), options.weights});
+  auto base = Base::load({options.model, options.precision, layers_needed(encoder->kind), options.weights,
+                          options.device});
   if (!base) return base.error();
   return make_encoder(*encoder, *base);
 }

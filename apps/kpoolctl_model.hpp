@@ -16,6 +16,7 @@ struct ModelOptions {
   std::string model;               ///< GGUF
   std::string precision = "auto";  ///< auto | float32 | bfloat16
   std::string weights = "bf16";    ///< bf16 | quantised
+  std::string device = "cpu";      ///< cpu | cuda
   std::uint32_t threads = 0;       ///< 0: one per core
   std::vector<std::string> in;     ///< none: standard input
   std::string out;                 ///< empty: standard output

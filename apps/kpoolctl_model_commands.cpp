@@ -34,6 +34,8 @@ void add_engine_flags(CLI::App& command, const Options& options) {
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
   command.add_option("--weights", options->weights, "bf16 (expanded when loaded) or quantised (left in the file)")
       ->capture_default_str()->check(CLI::IsMember({"bf16", "quantised"}));
+  command.add_option("--device", options->device, "cpu, or cuda (needs --weights bf16)")->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command.add_option("--threads", options->threads, "0: one per core")->capture_default_str()
       ->check(CLI::Range(0, 1024));
 }

@@ -180,7 +180,7 @@ Status score_portion(std::vector<InputRecord>& portion, Judge& judge, const Toke
 Status model_score(const ModelOptions& options, const Console& console) {
   auto outside = read_outside(options);
   if (!outside) return outside.error();
-  auto base = Base::load({options.model, options.precision, -1, options.weights});
+  auto base = Base::load({options.model, options.precision, -1, options.weights, options.device});
   if (!base) return base.error();
   auto tokenizer = make_bpe((*base)->file());
   if (!tokenizer) return tokenizer.error();

@@ -92,7 +92,7 @@ int main(int count, char** arguments) {
   for (auto& token : text) token = static_cast<std::int32_t>(engine() % weights.shape.vocabulary);
   const Segment whole{text, 1}, prompted{text, tokens - tokens / 4};
   const Batch batch = make_batch(weights, {&whole, 1}), completion = make_batch(weights, {&prompted, 1});
-  Workspace workspace;
+  Workspace workspace = make_workspace(weights);
   const std::int64_t all = weights.shape.layers;
   std::vector<std::unique_ptr<Trained>> trained;
   std::vector<Case> cases;

@@ -62,7 +62,7 @@ void add_adapter(const Base& base, std::span<const Segment> segments, std::int64
   adapter.load(flat);
   const Batch batch = make_batch(base.weights(), segments);
   const StepPlan plan = plan_step(base.weights(), layout, batch.tokens, thread_count());
-  Workspace workspace;
+  Workspace workspace = make_workspace(base.weights());
   const at::Tensor loss = nats_and_gradient(base.weights(), batch, adapter, plan, gradient, workspace);
   reply.add("nats", loss);
   auto slice = [](const std::vector<float>& all, std::int64_t offset, std::int64_t count) {
@@ -110,7 +110,7 @@ int main(int count, char** arguments) {
   const auto texts = request.at("texts").get<std::vector<std::string>>();
   use_threads(0);
   Reply reply;
-  Workspace workspace;
+  Workspace workspace = make_workspace(base->weights());
   const std::string layers = std::to_string(request.at("layers").get<int>());
   add_embeddings("embedding.minilm", {"minilm", arguments[2]}, base, texts, reply);
   const auto tokens = add_embeddings("embedding.base", {"base:" + layers}, base, texts, reply);

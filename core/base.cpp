@@ -1,7 +1,7 @@
 #include "core/base.hpp"
 
-#include <ATen/Context.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <cmath>
 #include <optional>
@@ -31,13 +31,17 @@ class Loader {
     for (std::int64_t i = 0; i < shape_.layers && !error_; ++i) read_layer("blk." + std::to_string(i) + ".");
     if (!part_) read_head();
     give_back();
-    if (!error_ && !weights_.device.is_cpu()) move();
     return error_;
   }
 
  private:
   void fail(const std::string& what) {
     if (!error_) error_ = bad(file_, what);
+  }
+
+  /// What was asked for is at fault, not the file.
+  void refuse(const std::string& what) {
+    if (!error_) error_ = Error{Fault::bad_config, what};
   }
 
   std::int64_t integer(const std::string& key, std::optional<std::int64_t> fallback = {}) {
@@ -111,19 +115,19 @@ class Loader {
     else if (options_.precision == "bfloat16") weights_.dtype = at::kBFloat16;
     else if (options_.precision == "auto")
       weights_.dtype = multiplies_bfloat16() || !weights_.device.is_cpu() ? at::kBFloat16 : at::kFloat;
-    else if (!error_)
-      error_ = Error{Fault::bad_config, "precision \"" + options_.precision + "\" is none of auto, float32, bfloat16."};
+    else refuse("precision \"" + options_.precision + "\" is none of auto, float32, bfloat16.");
   }
 
   void choose_device() {
-    if (error_ || options_.device == "cpu") return;
-    if (options_.device != "cuda")
-      error_ = Error{Fault::bad_config, "device \"" + options_.device + "\" is none of cpu, cuda."};
-    else if (!at::globalContext().hasCUDA())
-      error_ = Error{Fault::bad_config, "device \"cuda\": libtorch sees no CUDA device, or was built without CUDA."};
-    else if (options_.weights == "quantised")
-      error_ = Error{Fault::bad_config, "device \"cuda\" needs dense weights (bf16), not quantised ones."};
-    else weights_.device = at::kCUDA;
+    if (options_.device == "cpu") return;
+    if (options_.device != "cuda") return refuse("device \"" + options_.device + "\" is none of cpu, cuda.");
+    if (!c10::impl::hasDeviceGuardImpl(at::kCUDA))
+      return refuse("device \"cuda\": this build of libtorch has no CUDA.");
+    if (c10::impl::getDeviceGuardImpl(at::kCUDA)->deviceCount() == 0)
+      return refuse("device \"cuda\": no CUDA device is visible.");
+    if (options_.weights == "quantised")
+      return refuse("device \"cuda\" needs weights \"bf16\": the processor expands quantised ones.");
+    weights_.device = at::Device(at::kCUDA, 0);
   }
 
   void choose_weights() {
@@ -132,28 +136,12 @@ class Loader {
     if (options_.library || !weights_.device.is_cpu() || !runs_tiles) weights_.operators = Operators::library;
     quantised_ = options_.weights == "quantised";
     if (!quantised_ && options_.weights != "bf16")
-      error_ = Error{Fault::bad_config, "weights \"" + options_.weights + "\" are none of bf16, quantised."};
+      refuse("weights \"" + options_.weights + "\" are none of bf16, quantised.");
   }
 
   /// What was expanded is not read again: it need not stay resident twice.
   void give_back() {
     if (!quantised_) file_.release();
-  }
-
-  /// To the device, once everything is read.
-  void move() {
-    auto to_device = [&](at::Tensor& tensor) {
-      if (tensor.defined()) tensor = tensor.to(weights_.device);
-    };
-    const bool tied = weights_.head.dense.is_same(weights_.embedding.dense);
-    to_device(weights_.embedding.dense);
-    if (tied) weights_.head.dense = weights_.embedding.dense;
-    else to_device(weights_.head.dense);
-    to_device(weights_.final_norm);
-    for (LayerWeights& layer : weights_.layers) {
-      for (FrozenMatrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down}) to_device(matrix->dense);
-      for (at::Tensor* tensor : {&layer.attention_norm, &layer.ffn_norm, &layer.qkv_bias}) to_device(*tensor);
-    }
   }
 
   void read_layer(const std::string& prefix) {
@@ -176,7 +164,7 @@ class Loader {
   }
 
   void read_bias(const std::string& prefix, std::int64_t q, std::int64_t kv, LayerWeights& layer) {
-    layer.qkv_bias = at::empty({q + 2 * kv}, weights_.dtype);
+    layer.qkv_bias = at::empty({q + 2 * kv}, at::TensorOptions(weights_.device).dtype(weights_.dtype));
     const std::pair<const char*, std::int64_t> parts[] = {{"attn_q.bias", q}, {"attn_k.bias", kv}, {"attn_v.bias", kv}};
     std::int64_t row = 0;
     for (const auto& [name, length] : parts) {
@@ -207,7 +195,7 @@ class Loader {
     if (!tensor) return {};
     at::Tensor out = at::empty({length}, at::kFloat);
     dequantise(*tensor, 0, 1, out.mutable_data_ptr<float>());
-    return out;
+    return out.to(weights_.device);
   }
 
   FrozenMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
@@ -230,7 +218,7 @@ class Loader {
       matrix.rows += part.count;
     }
     if (quantised_) return matrix;
-    if (weights_.operators == Operators::library) matrix.dense = matrix.expanded();
+    if (weights_.operators == Operators::library) matrix.dense = matrix.expanded().to(weights_.device);
     else matrix.panels = matrix.packed();
     matrix.parts.clear();
     return matrix;

@@ -22,7 +22,7 @@ class BaseEmbedder final : public Embedder {
       : base_(std::move(base)),
         layers_(layers),
         tokens_max_(tokens_max),
-        workspace_(base_->weights().operators, base_->weights().device) {}
+        workspace_(make_workspace(base_->weights())) {}
 
   std::vector<float> embed(std::string_view, std::span<const std::int32_t> tokens) const override {
     const Segment segment{tokens.first(std::min<std::size_t>(tokens.size(), tokens_max_))};

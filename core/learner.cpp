@@ -34,7 +34,7 @@ class LoraLearner final : public Learner {
         identity_{options.alpha, base_->fingerprint()},
         adapter_(layout_, weights_.dtype, options.alpha / options.rank, weights_.device),
         gradient_(static_cast<std::size_t>(layout_.size)),
-        workspace_(weights_.operators, weights_.device),
+        workspace_(make_workspace(weights_)),
         slots_(options.slots) {
     KPOOL_ASSERT(weights_.whole() && options.slots > 0 && options.tokens_per_step >= 2);
     use_threads(options.threads);

@@ -10,6 +10,7 @@ namespace kpool::library {
 
 void project(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out);
 void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent);
+/// Copies the gradient of one group to the host, as a_gradient does: each waits for the device.
 void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                       at::Tensor* din, const GradientSink& sink);
 void a_gradient(const at::Tensor& in, const at::Tensor& dbent, const GradientSink& sink);
@@ -28,6 +29,7 @@ void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::T
 void swiglu(const at::Tensor& gate_up, at::Tensor& out);
 void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out);
 
+/// By chunks of rows: never all rows times the vocabulary at once.
 void token_nats(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& targets, at::Tensor& nats,
                 at::Tensor* gradient);
 

@@ -1,5 +1,5 @@
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/linear.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 
 #include "core/library.hpp"
@@ -7,27 +7,27 @@
 namespace kpool::library {
 
 void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent) {
-  bent.copy_(at::mm(in, linear.lora->a.t()) * linear.scale);
+  at::mm_out(bent, in, linear.lora->a.t());
+  bent.mul_(linear.scale);
 }
 
 void project(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out) {
-  const at::Tensor weight = linear.weight.expanded();
-  at::Tensor y = at::linear(in, weight, linear.bias ? std::optional(*linear.bias) : std::nullopt);
-  if (linear.lora) {
-    bend(linear, in, bent);
-    y.addmm_(bent, linear.lora->b.t());
-  }
-  out.copy_(y);
+  const at::Tensor turned = linear.weight.expanded().t();
+  if (linear.bias) at::addmm_out(out, *linear.bias, in, turned);
+  else at::mm_out(out, in, turned);
+  if (!linear.lora) return;
+  bend(linear, in, bent);
+  out.addmm_(bent, linear.lora->b.t());
 }
 
 void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                       at::Tensor* din, const GradientSink& sink) {
   store_b_gradient(sink.layout, sink.group, at::mm(dout.t(), bent).to(at::kCPU), sink.flat);
-  dbent.copy_(at::mm(dout, linear.lora->b) * linear.scale);
+  at::mm_out(dbent, dout, linear.lora->b);
+  dbent.mul_(linear.scale);
   if (!din) return;
-  at::Tensor dx = at::mm(dout, linear.weight.expanded());
-  dx.addmm_(dbent, linear.lora->a);
-  din->copy_(dx);
+  at::mm_out(*din, dout, linear.weight.expanded());
+  din->addmm_(dbent, linear.lora->a);
 }
 
 void a_gradient(const at::Tensor& in, const at::Tensor& dbent, const GradientSink& sink) {

@@ -84,7 +84,7 @@ class LlamaScorer final : public Scorer {
       : options_(options),
         base_(std::move(base)),
         weights_(base_->weights()),
-        workspace_(weights_.operators, weights_.device) {
+        workspace_(make_workspace(weights_)) {
     KPOOL_ASSERT(weights_.whole() && options.tokens_per_forward >= 2);
   }
 

@@ -40,4 +40,7 @@ struct Base::Weights {
   bool whole() const { return head.defined(); }
 };
 
+/// Where and by whose operators these weights are computed with.
+inline Workspace make_workspace(const Base::Weights& weights) { return Workspace(weights.operators, weights.device); }
+
 }  // namespace kpool
