@@ -7,12 +7,14 @@ namespace kpool {
 
 void rotate(at::Tensor& qkv, const Batch& batch, const BaseShape& shape, Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::rotate(qkv, batch, shape);
+  workspace.enter(Section::elementwise);
   tiles::rotate(qkv, batch, shape);
 }
 
 void attend(const at::Tensor& qkv, const Batch& batch, const BaseShape& shape, at::Tensor& out, at::Tensor& log_sums,
             Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::attend(qkv, batch, shape, out, log_sums);
+  workspace.enter(Section::attention);
   tiles::attend(qkv, batch, shape, out, log_sums, workspace);
 }
 
@@ -20,6 +22,7 @@ void attend_backward(const at::Tensor& dout, const at::Tensor& out, const at::Te
                      const Batch& batch, const BaseShape& shape, at::Tensor& dqkv, Workspace& workspace) {
   if (workspace.operators() == Operators::library)
     return library::attend_backward(dout, out, qkv, log_sums, batch, shape, dqkv);
+  workspace.enter(Section::attention);
   tiles::attend_backward(dout, out, qkv, log_sums, batch, shape, dqkv, workspace);
 }
 

@@ -23,6 +23,7 @@ void add_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& wei
               at::Tensor& inverse, at::Tensor& out, Workspace& workspace) {
   if (workspace.operators() == Operators::library)
     return library::add_norm(hidden, delta, weight, epsilon, inverse, out);
+  workspace.enter(Section::elementwise);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     float* h = data<float>(hidden);
@@ -40,6 +41,7 @@ void add_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& wei
 void take_norm(at::Tensor& hidden, const at::Tensor& delta, const at::Tensor& weight, const at::Tensor& inverse,
                at::Tensor& out, Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::take_norm(hidden, delta, weight, inverse, out);
+  workspace.enter(Section::elementwise);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     float* h = data<float>(hidden);
@@ -58,6 +60,7 @@ void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::T
                    const at::Tensor& weight, at::Tensor& gradient, at::Tensor& rounded, Workspace& workspace) {
   if (workspace.operators() == Operators::library)
     return library::norm_backward(dout, hidden, inverse, weight, gradient, rounded);
+  workspace.enter(Section::elementwise);
   by_type(dout.scalar_type(), [&]<class T>(T) {
     const std::int64_t width = hidden.size(1);
     const T* d = data<T>(dout);
@@ -74,6 +77,7 @@ void norm_backward(const at::Tensor& dout, const at::Tensor& hidden, const at::T
 
 void swiglu(const at::Tensor& gate_up, at::Tensor& out, Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::swiglu(gate_up, out);
+  workspace.enter(Section::elementwise);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t ffn = out.size(1);
     const T* in = data<T>(gate_up);
@@ -88,6 +92,7 @@ void swiglu(const at::Tensor& gate_up, at::Tensor& out, Workspace& workspace) {
 void swiglu_backward(const at::Tensor& dout, const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& out,
                      Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::swiglu_backward(dout, gate_up, dgate_up, out);
+  workspace.enter(Section::elementwise);
   by_type(out.scalar_type(), [&]<class T>(T) {
     const std::int64_t ffn = out.size(1);
     const T *d = data<T>(dout), *in = data<T>(gate_up);

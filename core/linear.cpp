@@ -24,6 +24,7 @@ std::int64_t expanded_backward(const FrozenMatrix& weight) {
 template <class T>
 void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, double scale, at::Tensor& bent,
           Workspace& workspace) {
+  workspace.enter(Section::lora);
   const std::int64_t depth = x.size(1), width = bent.size(1);
   const PanelProduct<T> product{x.size(0), depth, width, data<T>(x), depth};
   T* out = data<T>(bent);
@@ -53,6 +54,7 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
     product.a2 = data<T>(bent);
     product.depth2 = product.a2_stride = bent.size(1);
   }
+  workspace.enter(Section::product);
   const T* bias = linear.bias ? data<T>(*linear.bias) : nullptr;
   T* to = data<T>(out);
   multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,
@@ -76,6 +78,7 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
 template <class T>
 void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tensor& dbent, at::Tensor& din,
                     Workspace& workspace) {
+  workspace.enter(Section::product);
   const std::int64_t depth = dout.size(1), columns = din.size(1), width = dbent.size(1);
   const PanelProduct<T> product{dout.size(0), depth, columns, data<T>(dout), depth, data<T>(dbent), width, width};
   T* to = data<T>(din);
@@ -101,6 +104,7 @@ std::int64_t at(std::int64_t row, std::int64_t column) {
 /// put as in multiply_panels, of left^T right, (width, columns): the products that sum over tokens.
 template <class T, class Put>
 void over_tokens(const at::Tensor& left, const at::Tensor& right, Workspace& workspace, Put put) {
+  workspace.enter(Section::lora);
   const std::int64_t tokens = left.size(0), width = left.size(1), columns = right.size(1);
   Workspace::Frame frame(workspace);
   at::Tensor turned = workspace.take({width, tokens}, left.scalar_type());

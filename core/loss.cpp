@@ -222,6 +222,7 @@ void nats_as(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& ta
 void token_nats(const at::Tensor& x, const FrozenMatrix& head, const at::Tensor& targets, at::Tensor& nats,
                 at::Tensor* gradient, Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::token_nats(x, head, targets, nats, gradient);
+  workspace.enter(Section::loss);
   KPOOL_ASSERT(x.size(0) == up_to(targets.size(0), kRowStep) && x.size(1) == head.columns);
   KPOOL_ASSERT(nats.size(0) == targets.size(0));
   by_type(head.dtype, [&]<class T>(T) {

@@ -7,12 +7,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 
 namespace kpool {
 
 /// Who computes: our tiles and kernels on the CPU, or libtorch's operators on any device (core/library.hpp).
 enum class Operators { tiles, library };
+
+/// What a step works at, for programs that measure where its time goes. An adapter's part of a frozen product that is
+/// computed in the same tiles counts as product.
+enum class Section { product, lora, attention, loss, elementwise };
 
 class Workspace {
  public:
@@ -34,6 +39,12 @@ class Workspace {
   std::size_t capacity() const { return capacity_; }
   at::Device device() const { return device_; }
   Operators operators() const { return operators_; }
+
+  /// Called, where it is set, when a step turns to a section; core/ itself has no clock.
+  std::function<void(Section)> on_section;
+  void enter(Section section) const {
+    if (on_section) on_section(section);
+  }
 
   /// Gives back what was taken in its lifetime.
   class Frame {
