@@ -1,44 +1,20 @@
-// bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION]
+// bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION] [--json FILE]
 // What a record costs before it is trained on: the frozen encoders base:4 and minilm, and the router, in microseconds
 // per record, and their share of a training step's time on the same tokens. One JSON line per encoder, record length
 // and number of threads. In each round encoder and step take turns on the same 512 tokens; medians, the share as the
 // median of ratios within a round. The encoders have the daemon's default options, but for the threads.
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <functional>
-#include <iostream>
-#include <nlohmann/json.hpp>
 #include <random>
 
+#include "bench/common.hpp"
 #include "core/encoder.hpp"
 #include "core/learner.hpp"
 #include "core/router.hpp"
-#include "core/tokenizer.hpp"
 
 using namespace kpool;
 
 namespace {
 
 constexpr std::size_t tokens_per_step = 512;
-
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  std::cerr << result.error().message << '\n';
-  std::exit(exit_code(result.error().fault));
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-double microseconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-}
 
 /// Sentences of made-up words, each domain with a vocabulary of its own.
 class Text {
@@ -83,7 +59,7 @@ double measure_router(Encoder& encoder, const Tokenizer& tokenizer) {
   const auto route = [&](std::size_t i) { router->route(i, rows[i / 8 % 5 * 16 + (i / 40 * 8 + i) % 16]); };
   std::size_t i = 0;
   for (; i < 2000; ++i) route(i);
-  return microseconds([&] { for (; i < 4000; ++i) route(i); }) / 2000;
+  return 1e6 * seconds([&] { for (; i < 4000; ++i) route(i); }) / 2000;
 }
 
 struct Case {
@@ -93,7 +69,8 @@ struct Case {
   std::size_t tokens;  ///< of a record
 };
 
-void measure(const Case& what, const std::shared_ptr<const Base>& base, const Tokenizer& tokenizer, int rounds) {
+void measure(const Case& what, const std::shared_ptr<const Base>& base, const Tokenizer& tokenizer, int rounds,
+             Results& results) {
   EncoderOptions options{what.encoder, what.path};
   options.threads = what.threads;
   const auto encoder = value_or_exit(make_encoder(options, base));
@@ -107,13 +84,13 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
   const std::size_t records = tokens_per_step / what.tokens;
   std::vector<std::string> texts;
   for (std::size_t i = 0; i < records; ++i) texts.push_back(text.record(tokenizer, what.tokens));
-  std::vector<double> encoding, training, shares;
+  std::vector<double> encoding, training, encoder_shares, shares;
   const double routing = measure_router(*encoder, tokenizer);
   for (int round = -1; round < rounds; ++round) {  // one to warm up
     std::vector<EncodedRecord> encoded;
-    const double before = microseconds([&] { encoded = encode(*encoder, texts); });
+    const double before = 1e6 * seconds([&] { encoded = encode(*encoder, texts); });
     std::size_t steps = 0;
-    const double step = microseconds([&] {
+    const double step = 1e6 * seconds([&] {
       for (EncodedRecord& record : encoded) {
         record.tokens.resize(what.tokens);
         steps += learner->learn(0, {record.origin, 0, std::move(record.tokens)}).size();
@@ -123,19 +100,27 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
     if (round < 0) continue;
     encoding.push_back(before / static_cast<double>(records));
     training.push_back(step);
+    encoder_shares.push_back(before / step);
     shares.push_back((before + static_cast<double>(records) * routing) / step);
   }
-  std::cout << nlohmann::json{{"encoder", what.encoder}, {"width", encoder->width()}, {"threads", what.threads},
-                              {"record_tokens", what.tokens}, {"encode_us", median(encoding)}, {"route_us", routing},
-                              {"step_ms", median(training) / 1e3}, {"share_of_step", median(shares)}}
-            << std::endl;
+  results.add({{"encoder", what.encoder},
+               {"width", encoder->width()},
+               {"threads", what.threads},
+               {"record_tokens", what.tokens},
+               {"rounds", rounds},
+               {"encode_us_per_record", rounded(median(encoding), 1)},
+               {"route_us_per_record", rounded(routing, 1)},
+               {"step_ms", rounded(median(training) / 1e3, 2)},
+               {"encode_share_of_step", rounded(median(encoder_shares), 4)},
+               {"share_of_step", rounded(median(shares), 4)}});
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
+  Results results(count, arguments);
   if (count < 3 || count > 5) {
-    std::cerr << "usage: bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION]\n";
+    std::cerr << "usage: bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION] [--json FILE]\n";
     return exit_code(Fault::usage);
   }
   const int rounds = count > 3 ? std::max(1, std::atoi(arguments[3])) : 5;
@@ -144,6 +129,6 @@ int main(int count, char** arguments) {
   for (const std::uint32_t threads : {1U, 2U})
     for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:4", ""}, {"minilm", arguments[2]}})
       for (const std::size_t tokens : {64, 128, 512})
-        measure({encoder, path, threads, tokens}, base, *tokenizer, rounds);
+        measure({encoder, path, threads, tokens}, base, *tokenizer, rounds, results);
   return 0;
 }

@@ -4,10 +4,9 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
 
-#include <algorithm>
-#include <chrono>
 #include <ctime>
 
+#include "bench/common.hpp"
 #include "core/weights.hpp"
 
 namespace kpool {
@@ -18,11 +17,6 @@ constexpr int calls = 9;
 
 at::Tensor random(std::int64_t rows, std::int64_t columns, at::ScalarType dtype) {
   return at::randn({rows, columns}, at::kFloat).to(dtype);
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace
@@ -55,11 +49,11 @@ FrozenProducts::Times FrozenProducts::time(const Linear& linear, bool forward) {
   for (int i = -2; i < calls; ++i) {  // two to warm up
     const at::Tensor& weight = linear.weights[static_cast<std::size_t>(i + 2) % linear.weights.size()];
     const std::clock_t clock = std::clock();
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds_now();
     if (forward) at::mm_out(result, linear.in, weight.t());
     else at::mm_out(result, linear.out, weight);
     if (i < 0) continue;
-    wall.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    wall.push_back(seconds_now() - start);
     processor.push_back(static_cast<double>(std::clock() - clock) / CLOCKS_PER_SEC);
   }
   return {median(wall), median(processor)};

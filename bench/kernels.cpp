@@ -2,9 +2,9 @@
 // times as fast as the set `plain`; then a Signum step of 2.44 M weights on one and two threads.
 // Medians of rounds in which the sets take turns; Signum's best as well, for two threads want two idle cores.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
+#include "bench/common.hpp"
 #include "core/signum.hpp"
 #include "core/threads.hpp"
 #include "tests/kernel_cases.hpp"
@@ -15,15 +15,8 @@ namespace {
 
 constexpr int kRounds = 15;
 
-double seconds(const std::function<void()>& run, int times) {
-  const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < times; ++i) run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / times;
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
+double seconds_each(const std::function<void()>& run, int times) {
+  return seconds([&] { for (int i = 0; i < times; ++i) run(); }) / times;
 }
 
 void compare_sets() {
@@ -40,7 +33,7 @@ void compare_sets() {
     for (int round = 0; round < kRounds; ++round) {
       for (std::size_t s = 0; s < cases.size(); ++s) {
         const int repeats = 1 + static_cast<int>(200'000 / cases[s][c].elements);
-        times[s].push_back(seconds(cases[s][c].run, repeats));
+        times[s].push_back(seconds_each(cases[s][c].run, repeats));
       }
     }
     std::printf("%-22s", cases[0][c].name.c_str());
@@ -64,7 +57,7 @@ void signum(const char* type, M zero) {
     use_threads(threads);
     std::vector<double> times;
     for (int round = 0; round < 2 * kRounds; ++round) {
-      times.push_back(seconds([&] { signum_step(weights, momentum, gradient, {}, 1); }, 1));
+      times.push_back(seconds([&] { signum_step(weights, momentum, gradient, {}, 1); }));
     }
     std::printf("signum_step %s, %zu weights, %u thread(s): %.2f ms, best %.2f ms\n", type, count, threads,
                 median(times) * 1e3, *std::min_element(times.begin(), times.end()) * 1e3);

@@ -3,8 +3,6 @@
 // on 4/5, 2/3, 1/2, 1/3 and 1/6 of them; the same step where the last quarter of the tokens counts (a record with a
 // prompt); and the lowest layers alone, as the encoder base:4 runs them. Medians over the rounds, of the milliseconds
 // and of the ratio to the full step within a round, one line of JSON each. Loss: bench_learn.
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -12,6 +10,7 @@
 #include <memory>
 #include <random>
 
+#include "bench/common.hpp"
 #include "core/llama.hpp"
 #include "core/signum.hpp"
 #include "core/threads.hpp"
@@ -50,23 +49,12 @@ struct Case {
   std::vector<double> ms = {}, ratio = {};
 };
 
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-double milliseconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return 1e3 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// The first case is what the others are compared with.
 void measure(std::vector<Case>& cases, int rounds) {
   for (Case& item : cases) item.work();  // once to warm caches and compile kernels
   for (int i = 0; i < rounds; ++i)
     for (Case& item : cases) {
-      item.ms.push_back(milliseconds(item.work));
+      item.ms.push_back(1e3 * seconds(item.work));
       item.ratio.push_back(item.ms.back() / cases.front().ms.back());
     }
 }

@@ -5,52 +5,17 @@
 // order of the records.
 // LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <random>
 
+#include "bench/common.hpp"
 #include "core/learner.hpp"
-#include "core/score.hpp"
-#include "core/tokenizer.hpp"
 
 using namespace kpool;
 
 namespace {
-
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  std::cerr << result.error().message << '\n';
-  std::exit(exit_code(result.error().fault));
-}
-
-std::vector<Sample> read_samples(const std::string& path, const Tokenizer& tokenizer) {
-  std::ifstream in(path);
-  std::vector<Sample> samples;
-  for (std::string line; std::getline(in, line);) {
-    const auto record = nlohmann::json::parse(line);
-    samples.push_back({{0, samples.size() + 1}, 0, tokenizer.encode(record.at("text").get<std::string>())});
-    if (samples.back().tokens.size() < 2) samples.pop_back();
-  }
-  return samples;
-}
-
-double nats_per_token(Scorer& scorer, std::span<const Sample> samples) {
-  double nats = 0, tokens = 0;
-  for (const Score& score : scorer.score(samples)) {
-    nats += score.nats;
-    tokens += static_cast<double>(score.tokens);
-  }
-  return nats / tokens;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 const char* name_of(MomentumType type) { return type == MomentumType::bfloat16 ? "bfloat16" : "float32"; }
 
@@ -69,20 +34,20 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
   const auto learner = make_learner(options, base);
   learner->open({0, 1});
   std::uint64_t done = 0;
-  const auto start = std::chrono::steady_clock::now();
+  const double start = seconds_now();
   for (std::size_t i = 0; i < training.size() && done < steps; ++i)
     for (const auto& report : learner->learn(0, training[i])) {
       print(report);
       ++done;
     }
-  const double seconds = seconds_since(start);
+  const double spent = seconds_now() - start;
   value_or_exit(scorer.use_adapter(learner->save(0), std::nullopt));
   std::printf("{\"momentum\": \"%s\", \"layers\": %u, \"seed\": %llu, \"steps\": %llu, \"learning_rate\": %g, "
               "\"before\": %.4f, \"after\": %.4f, \"tokens_per_second\": %.0f}\n",
               name_of(options.momentum_type), options.top_layers,
               static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(done),
               options.learning_rate, before, nats_per_token(scorer, evaluation),
-              static_cast<double>(done) * options.tokens_per_step / seconds);
+              static_cast<double>(done) * options.tokens_per_step / spent);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <list>
 #include <nlohmann/json.hpp>
 
+#include "bench/common.hpp"
 #include "core/encoder.hpp"
 #include "core/llama.hpp"
 #include "core/safetensors.hpp"
@@ -43,13 +44,6 @@ class Reply {
   std::list<std::vector<float>> lists_;
   SafeTensors contents_;
 };
-
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  std::cerr << result.error().message << '\n';
-  std::exit(exit_code(result.error().fault));
-}
 
 void add_adapter(const Base& base, std::span<const Segment> segments, std::int64_t rank, Reply& reply) {
   const LoraLayout layout(base.shape(), rank);

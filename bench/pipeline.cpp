@@ -4,7 +4,7 @@
 // First single records through the idle pipeline: from the encoder to the learner (encoding to routing to training: two
 // hops, with the routing of the record), and from the gateway until it holds the acknowledgement (eight hops, CURVE
 // twice, one synced commit). Then RECORDS as fast as they go: records/s, and the daemon's resident memory at each
-// tenth of the way.
+// tenth of the way. A line of JSON each, to FILE as well.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -12,14 +12,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 
-#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
+#include "bench/common.hpp"
 #include "bench/stub_model.hpp"
 #include "clients/gateway_client.hpp"
 #include "storage/store.hpp"
@@ -30,6 +27,7 @@ using namespace kpool;
 using namespace std::chrono_literals;
 
 constexpr std::size_t width = 16;
+constexpr std::uint32_t commit_ms = 1000;
 constexpr std::uint64_t warm_up = 200, timed = 1000;  // records through the idle pipeline
 
 Config bench_config(const std::string& directory) {
@@ -43,7 +41,7 @@ Config bench_config(const std::string& directory) {
   config.gateway.credit_records = 1u << 20;
   config.commit.bytes = 64u << 20;
   config.commit.records_max = 1u << 20;
-  config.commit.max_wait_ms = 1000;
+  config.commit.max_wait_ms = commit_ms;
   return config;
 }
 
@@ -86,16 +84,20 @@ gateway::OutgoingRecord record(std::uint64_t seq) {
 
 std::int64_t nanoseconds_now() { return std::chrono::steady_clock::now().time_since_epoch() / 1ns; }
 
-nlohmann::json microseconds(std::vector<std::int64_t> nanoseconds, double hops) {
+/// Quantiles, per hop.
+nlohmann::ordered_json microseconds(std::vector<std::int64_t> nanoseconds, double hops) {
   std::sort(nanoseconds.begin(), nanoseconds.end());
-  const auto at = [&](double share) {
-    return 1e-3 * static_cast<double>(nanoseconds[static_cast<std::size_t>(share * (nanoseconds.size() - 1))]) / hops;
-  };
-  return {{"median", at(0.5)}, {"p99", at(0.99)}};
+  nlohmann::ordered_json quantiles;
+  for (const auto& [name, share] : {std::pair{"p1", 0.01}, {"p10", 0.1}, {"p25", 0.25}, {"median", 0.5}, {"p75", 0.75},
+                                    {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}, {"p999", 0.999}}) {
+    const auto at = static_cast<std::size_t>(share * static_cast<double>(nanoseconds.size() - 1));
+    quantiles[name] = rounded(1e-3 * static_cast<double>(nanoseconds[at]) / hops, 2);
+  }
+  return quantiles;
 }
 
 /// One record at a time through the idle pipeline, each with its own commit. Empty where the client fails.
-nlohmann::json measure_latency(GatewayClient& client, const Stamps& stamps) {
+nlohmann::ordered_json measure_latency(GatewayClient& client, const Stamps& stamps) {
   std::vector<std::int64_t> hops, ends;
   for (std::uint64_t seq = 1; seq <= warm_up + timed; ++seq) {
     const std::int64_t start = nanoseconds_now();
@@ -110,15 +112,16 @@ nlohmann::json measure_latency(GatewayClient& client, const Stamps& stamps) {
     ends.push_back(nanoseconds_now() - start);
     hops.push_back(stamps.learned[seq] - stamps.encoded[seq]);
   }
-  return {{"records", timed},
+  return {{"what", "latency"},
+          {"records", timed},
           {"hop_us", microseconds(std::move(hops), 2)},
           {"end_to_end_us", microseconds(ends, 1)},
           {"end_to_end_per_hop_us", microseconds(ends, 8)}};
 }
 
 /// As fast as they go. Empty where one is lost.
-nlohmann::json measure_rate(GatewayClient& client, std::uint64_t count, pid_t pid) {
-  const auto begin = std::chrono::steady_clock::now();
+nlohmann::ordered_json measure_rate(GatewayClient& client, std::uint64_t count, pid_t pid) {
+  const double begin = seconds_now();
   const std::uint64_t first = client.acked_up_to() + 1, last = client.acked_up_to() + count;
   std::uint64_t seq = first, next_print = first - 1 + count / 10;
   bool flushed = false;
@@ -137,12 +140,16 @@ nlohmann::json measure_rate(GatewayClient& client, std::uint64_t count, pid_t pi
       next_print += count / 10;
     }
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double spent = seconds_now() - begin;
   const auto& progress = client.progress();
-  std::printf("%lu records in %.2f s: %.0f records/s; acknowledged %lu, refused %lu, resent %lu\n", count, seconds,
-              count / seconds, progress.acknowledged, progress.refused, progress.resent);
+  std::printf("%lu records in %.2f s; acknowledged %lu, refused %lu, resent %lu\n", count, spent,
+              progress.acknowledged, progress.refused, progress.resent);
   if (progress.acknowledged + progress.refused != last) return {};
-  return {{"records", count}, {"records_per_second", count / seconds}, {"resident_kib", resident_kib(pid)}};
+  return {{"what", "rate"},
+          {"records", count},
+          {"commit_ms", commit_ms},
+          {"records_per_second", rounded(static_cast<double>(count) / spent, 0)},
+          {"resident_kib", resident_kib(pid)}};
 }
 
 /// What the store says was learned: the records of all slots' counters.
@@ -167,30 +174,20 @@ Stamps shared_stamps() {
   return {{stamps, count}, {stamps + count, count}};
 }
 
-int measure(const Config& config, GatewayClient& client, std::uint64_t count, pid_t pid, const Stamps& stamps,
-            const char* json_path) {
-  const nlohmann::json latency = measure_latency(client, stamps);
+int measure(GatewayClient& client, std::uint64_t count, pid_t pid, const Stamps& stamps, Results& results) {
+  const auto latency = measure_latency(client, stamps);
   if (latency.empty()) return 1;
-  std::printf("idle pipeline: %s\n", latency.dump().c_str());
-  const nlohmann::json rate = measure_rate(client, count, pid);
+  results.add(latency);
+  const auto rate = measure_rate(client, count, pid);
   if (rate.empty()) return 1;
-  if (json_path) {
-    const nlohmann::json all{{"latency", latency}, {"rate", rate}, {"commit_ms", config.commit.max_wait_ms}};
-    std::ofstream out(json_path);
-    out << all.dump(1) << "\n";
-    if (!out) {
-      std::fprintf(stderr, "%s cannot be written.\n", json_path);
-      return 1;
-    }
-  }
+  results.add(rate);
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const char* json_path = argc > 2 && !std::strcmp(argv[argc - 2], "--json") ? argv[argc - 1] : nullptr;
-  if (json_path) argc -= 2;
+  Results results(argc, argv);
   const std::uint64_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
   if (argc > 2 || count == 0) {
     std::fprintf(stderr, "usage: bench_pipeline [RECORDS] [--json FILE]\n");
@@ -211,7 +208,7 @@ int main(int argc, char** argv) {
   options.keys = *gateway_keys;
   options.hold_bytes_max = 256u << 20;
   int code = 1;
-  if (auto client = GatewayClient::open(options, {})) code = measure(config, **client, count, pid, stamps, json_path);
+  if (auto client = GatewayClient::open(options, {})) code = measure(**client, count, pid, stamps, results);
   kill(pid, SIGTERM);
   int status = 0;
   waitpid(pid, &status, 0);

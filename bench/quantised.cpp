@@ -5,21 +5,16 @@
 // bench_quantised step MODEL.gguf WEIGHTS [THREADS STEPS BUDGET_MB]
 //   One base alone, WEIGHTS bf16 or quantised, one slot of rank 8 and steps of 512 random tokens: seconds, memory, and
 //   the share of the GEMM limit measured in the same run. BUDGET_MB bounds the activations (0: as much as is fastest).
-// Prints one line of JSON.
-#include <algorithm>
-#include <chrono>
+// Prints one line of JSON, to FILE as well with --json FILE.
 #include <cmath>
 #include <ctime>
-#include <fstream>
-#include <iostream>
-#include <nlohmann/json.hpp>
+#include <filesystem>
 #include <random>
 
+#include "bench/common.hpp"
 #include "bench/frozen_products.hpp"
 #include "core/learner.hpp"
-#include "core/score.hpp"
 #include "core/threads.hpp"
-#include "core/tokenizer.hpp"
 
 using namespace kpool;
 
@@ -27,25 +22,12 @@ namespace {
 
 constexpr std::size_t kTokens = 512, kHeldOut = 40;
 
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  std::cerr << result.error().message << '\n';
-  std::exit(exit_code(result.error().fault));
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
 struct Time {
   double wall, processor;  ///< seconds
 };
 
 Time now() {
-  return {std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(),
-          static_cast<double>(std::clock()) / CLOCKS_PER_SEC};
+  return {seconds_now(), static_cast<double>(std::clock()) / CLOCKS_PER_SEC};
 }
 
 /// VmHWM, RssAnon, RssFile of this process.
@@ -90,32 +72,14 @@ struct Side {
   std::vector<Time> times;
 };
 
-std::vector<Sample> read_samples(const std::string& path, const Tokenizer& tokenizer) {
-  std::ifstream in(path);
-  std::vector<Sample> samples;
-  for (std::string line; std::getline(in, line);) {
-    const auto record = nlohmann::json::parse(line);
-    samples.push_back({{0, samples.size() + 1}, 0, tokenizer.encode(record.at("text").get<std::string>())});
-    if (samples.back().tokens.size() < 2) samples.pop_back();
-  }
-  return samples;
-}
-
-double nats_per_token(const Side& side, std::uint32_t threads, std::span<const Sample> samples) {
+double held_out_nats(const Side& side, std::uint32_t threads, std::span<const Sample> samples) {
   const auto scorer = make_scorer({.threads = threads}, side.base);
-  if (auto used = scorer->use_adapter(side.learner->save(0), std::nullopt); !used) {
-    std::cerr << used.error().message << '\n';
-    std::exit(exit_code(used.error().fault));
-  }
-  double nats = 0, tokens = 0;
-  for (const Score& score : scorer->score(samples)) {
-    nats += score.nats;
-    tokens += static_cast<double>(score.tokens);
-  }
-  return nats / tokens;
+  value_or_exit(scorer->use_adapter(side.learner->save(0), std::nullopt));
+  return nats_per_token(*scorer, samples);
 }
 
-int compare(const std::string& model, const std::string& texts, std::uint32_t threads, std::size_t rounds) {
+int compare(const std::string& model, const std::string& texts, std::uint32_t threads, std::size_t rounds,
+            Results& results) {
   Side dense(value_or_exit(Base::load({model})), threads);
   Side mapped(value_or_exit(Base::load({model, "auto", -1, "quantised"})), threads);
   const auto samples = read_samples(texts, *value_or_exit(make_bpe(dense.base->file())));
@@ -137,24 +101,24 @@ int compare(const std::string& model, const std::string& texts, std::uint32_t th
     processor.push_back(mapped.times.back().processor / dense.times.back().processor);
   }
   const auto evaluation = std::span(samples).last(kHeldOut);
-  const double expected = nats_per_token(dense, threads, evaluation);
-  const double ours = nats_per_token(mapped, threads, evaluation);
+  const double expected = held_out_nats(dense, threads, evaluation);
+  const double ours = held_out_nats(mapped, threads, evaluation);
   std::vector<double> dense_ms;
   for (const Time& time : std::span(dense.times).subspan(1)) dense_ms.push_back(1e3 * time.wall);
-  std::cout << nlohmann::json{{"threads", threads},
-                              {"rounds", rounds},
-                              {"bf16_ms", median(dense_ms)},
-                              {"quantised_over_bf16", median(wall)},
-                              {"quantised_over_bf16_cpu", median(processor)},
-                              {"held_out_bf16", expected},
-                              {"held_out_quantised", ours},
-                              {"held_out_difference", ours - expected}}
-            << std::endl;
+  results.add({{"what", "compare"},
+               {"threads", threads},
+               {"rounds", rounds},
+               {"bf16_ms", median(dense_ms)},
+               {"quantised_over_bf16", median(wall)},
+               {"quantised_over_bf16_cpu", median(processor)},
+               {"held_out_bf16_nats", expected},
+               {"held_out_quantised_nats", ours},
+               {"held_out_difference_nats", ours - expected}});
   return 0;
 }
 
 int step(const std::string& model, const std::string& weights, std::uint32_t threads, std::size_t steps,
-         std::size_t budget) {
+         std::size_t budget, Results& results) {
   const double start = now().wall;
   Side side(value_or_exit(Base::load({model, "auto", -1, weights})), threads, budget << 20);
   const double loaded = now().wall - start, loaded_mb = status_mb("VmHWM");
@@ -168,37 +132,42 @@ int step(const std::string& model, const std::string& weights, std::uint32_t thr
     wall.push_back(side.times.back().wall);
     processor.push_back(side.times.back().processor);
   }
-  nlohmann::json result{{"weights", weights},
-                        {"threads", threads},
-                        {"steps", steps},
-                        {"load_seconds", loaded},
-                        {"loaded_mb", loaded_mb},
-                        {"step_seconds", median(wall)},
-                        {"step_cpu_seconds", median(processor)},
-                        {"tokens_per_second", kTokens / median(wall)},
-                        {"peak_memory_mb", status_mb("VmHWM")},
-                        {"anonymous_mb", status_mb("RssAnon")},
-                        {"mapped_mb", status_mb("RssFile")},
-                        {"first_loss", losses.front()},
-                        {"log_vocabulary", std::log(side.base->shape().vocabulary)}};
+  nlohmann::ordered_json result{
+      {"what", "step"},
+      {"model", std::filesystem::path(model).filename()},
+      {"weights", weights},
+      {"activations_limit_mb", budget},
+      {"threads", threads},
+      {"steps", steps},
+      {"load_seconds", loaded},
+      {"loaded_mb", loaded_mb},
+      {"step_seconds", median(wall)},
+      {"step_cpu_seconds", median(processor)},
+      {"tokens_per_second", kTokens / median(wall)},
+      {"peak_memory_mb", status_mb("VmHWM")},
+      {"anonymous_mb", status_mb("RssAnon")},
+      {"mapped_mb", status_mb("RssFile")},
+      {"first_loss", losses.front()},
+      {"log_vocabulary", std::log(side.base->shape().vocabulary)}};
   const auto limit = FrozenProducts(*side.base, kTokens).measure();
   result["limit_seconds"] = limit["model_shapes_seconds"];
   result["share_of_limit"] = limit["model_shapes_seconds"].get<double>() / median(wall);
   result["share_of_limit_cpu"] = limit["model_shapes_cpu_seconds"].get<double>() / median(processor);
-  std::cout << result << std::endl;
+  results.add(result);
   return 0;
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
+  Results results(count, arguments);
   const std::string mode = count > 3 ? arguments[1] : "";
   auto number = [&](int i, unsigned long fallback) { return count > i ? std::stoul(arguments[i]) : fallback; };
   const auto threads = static_cast<std::uint32_t>(number(4, 2));
   if (mode == "compare" || mode == "step") use_threads(threads);
-  if (mode == "compare") return compare(arguments[2], arguments[3], threads, number(5, 9));
-  if (mode == "step") return step(arguments[2], arguments[3], threads, number(5, 5), number(6, 0));
-  std::cerr << "usage: bench_quantised compare MODEL.gguf FILE.jsonl [THREADS ROUNDS]\n"
-               "       bench_quantised step MODEL.gguf WEIGHTS [THREADS STEPS BUDGET_MB]\n";
+  if (mode == "compare") return compare(arguments[2], arguments[3], threads, number(5, 9), results);
+  if (mode == "step") return step(arguments[2], arguments[3], threads, number(5, 5), number(6, 0), results);
+  std::cerr << "usage: bench_quantised compare MODEL.gguf FILE.jsonl [THREADS ROUNDS] [--json FILE]\n"
+               "       bench_quantised step MODEL.gguf WEIGHTS [THREADS STEPS BUDGET_MB] [--json FILE]\n";
   return exit_code(Fault::usage);
 }

@@ -1,18 +1,13 @@
 // Replays embeddings through the router.
 //   bench_route EMBEDDINGS WIDTH LABELS [key=value...]   raw float32 rows, one label per line
-//   bench_route                                          microseconds per record on synthetic data, as JSON lines
+//   bench_route [--json FILE]                            microseconds per record on synthetic data, as JSON lines
 // The router takes records one by one, so a batch is so many in a row: route_us is the median over batches of the time
 // per record, route_mean_us the mean, which has the renewals of the covariance in it; classify_us is a query's.
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
-#include <fstream>
 #include <map>
 #include <random>
-#include <string>
-#include <vector>
 
+#include "bench/common.hpp"
 #include "core/router.hpp"
 
 namespace {
@@ -62,7 +57,7 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
   std::map<std::string, std::uint32_t> sources;
   int births = 0;
   std::string born;
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin = seconds_now();
   std::size_t now = 0;
   const auto take = [&](const std::vector<Decision>& decisions) {
     for (const Decision& decision : decisions) {
@@ -86,7 +81,7 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
   }
   now = replay.labels.size() - 1;
   take(router->barrier());
-  const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+  const double took_us = 1e6 * (seconds_now() - begin);
   double worst = 1;
   for (const auto& [label, counts] : table) {
     int all = 0, most = 0;
@@ -100,7 +95,7 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
     std::printf("\n");
   }
   std::printf("births %d worst share %.3f us/record %.1f state %zu bytes |%s\n", births, worst,
-              took.count() / static_cast<double>(replay.labels.size()), router->save().size(), born.c_str());
+              took_us / static_cast<double>(replay.labels.size()), router->save().size(), born.c_str());
 }
 
 /// K well separated domains; a record is its domain's center plus noise.
@@ -120,13 +115,10 @@ struct Domains {
   std::vector<float> centers, noise, x;
 };
 
-double microseconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
-}
-
 /// Costs in a pool whose slots are all taken and known for long. Domains change from record to record, which is the
 /// dearest order: the statistics of a run of one slot's records are added in one sweep.
-void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std::size_t live, std::size_t batch) {
+void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std::size_t live, std::size_t batch,
+                     Results& results) {
   const std::size_t batches = std::max<std::size_t>(20, 1024 / batch);
   std::vector<double> routed, classified;
   double sum = 0;
@@ -140,24 +132,24 @@ void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std:
     const auto row = [&](std::size_t j) {
       return std::span<const float>(rows).subspan(j * domains.width, domains.width);
     };
-    auto start = std::chrono::steady_clock::now();
-    for (std::size_t j = 0; j < batch; ++j) router.route(ticket++, row(j));
-    routed.push_back(microseconds_since(start) / static_cast<double>(batch));
+    const auto each = [&](const std::function<void(std::size_t)>& work) {
+      return 1e6 / static_cast<double>(batch) * seconds([&] { for (std::size_t j = 0; j < batch; ++j) work(j); });
+    };
+    routed.push_back(each([&](std::size_t j) { router.route(ticket++, row(j)); }));
     sum += routed.back();
-    start = std::chrono::steady_clock::now();
-    for (std::size_t j = 0; j < batch; ++j) router.classify(row(j));
-    classified.push_back(microseconds_since(start) / static_cast<double>(batch));
+    classified.push_back(each([&](std::size_t j) { router.classify(row(j)); }));
   }
-  std::sort(routed.begin(), routed.end());
-  std::sort(classified.begin(), classified.end());
-  std::printf("{\"width\": %zu, \"slots\": %u, \"slots_live\": %zu, \"batch\": %zu, \"records\": %zu, "
-              "\"route_us\": %.2f, \"route_mean_us\": %.2f, \"classify_us\": %.2f}\n",
-              domains.width, slots, live, batch, batches * batch, routed[batches / 2],
-              sum / static_cast<double>(batches), classified[batches / 2]);
-  std::fflush(stdout);
+  results.add({{"width", domains.width},
+               {"slots", slots},
+               {"slots_live", live},
+               {"batch", batch},
+               {"records", batches * batch},
+               {"route_us", rounded(median(routed), 2)},
+               {"route_mean_us", rounded(sum / static_cast<double>(batches), 2)},
+               {"classify_us", rounded(median(classified), 2)}});
 }
 
-void measure(std::size_t width, std::uint32_t slots) {
+void measure(std::size_t width, std::uint32_t slots, Results& results) {
   constexpr std::size_t records_per_domain = 150, settling = 4096;
   RoutingOptions options;
   options.slots = slots;
@@ -169,15 +161,16 @@ void measure(std::size_t width, std::uint32_t slots) {
       if (const auto* birth = std::get_if<Birth>(&decision)) live[birth->slot] = true;
   for (std::size_t i = 0; i < settling; ++i) router->route(i, domains.record(i % slots, i));
   const auto count = static_cast<std::size_t>(std::count(live.begin(), live.end(), true));
-  for (const std::size_t batch : {1, 8, 32, 128, 512}) measure_batches(*router, domains, slots, count, batch);
+  for (const std::size_t batch : {1, 8, 32, 128, 512}) measure_batches(*router, domains, slots, count, batch, results);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  Results results(argc, argv);
   if (argc == 1) {
     for (const std::size_t width : {576, 384})
-      for (const std::uint32_t slots : {2U, 4U, 6U, 16U, 64U}) measure(width, slots);
+      for (const std::uint32_t slots : {2U, 4U, 6U, 16U, 64U}) measure(width, slots, results);
     return 0;
   }
   RoutingOptions options;
@@ -185,7 +178,7 @@ int main(int argc, char** argv) {
   bool valid = argc >= 4 && load(replay, argv[1], argv[2], argv[3]);
   for (int i = 4; valid && i < argc; ++i) valid = set_option(options, replay, argv[i]);
   if (!valid) {
-    std::fprintf(stderr, "usage: bench_route [EMBEDDINGS WIDTH LABELS [key=value...]]\n");
+    std::fprintf(stderr, "usage: bench_route [EMBEDDINGS WIDTH LABELS [key=value...]] [--json FILE]\n");
     return 64;
   }
   replay_rows(replay, options);

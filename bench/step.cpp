@@ -1,18 +1,17 @@
-// bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS DEVICE]
+// bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS DEVICE] [--json FILE]
 // LAYERS: only so many of the last layers have an adapter (0: all).
 // DEVICE: cpu or cuda; every time ends with a copy to the host, which waits for the device.
 // Seconds of one training step and of its parts that stand alone, on random tokens: medians of one run.
 // cpu_ms is the processor time of all threads in forward and backward: on a busy machine, with
 // OMP_WAIT_POLICY=passive, cpu_ms / threads is what the step would take alone.
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <cstdlib>
+// breakdown_ms: forward and backward by what they work at, the medians of steps that are timed at each turn (Section of
+// core/workspace.hpp); product has the adapter's part of the tiles in it, lora what the adapter costs besides; the rest
+// is rows gathered, zeroed and copied. Then Signum and the adapter's copy in compute precision.
+#include <array>
 #include <ctime>
-#include <functional>
-#include <iostream>
 #include <random>
 
+#include "bench/common.hpp"
 #include "core/llama.hpp"
 #include "core/signum.hpp"
 #include "core/threads.hpp"
@@ -22,34 +21,52 @@ using namespace kpool;
 
 namespace {
 
-double median_seconds(int repeats, const std::function<void()>& work) {
-  std::vector<double> seconds;
-  work();  // once to warm caches and compile kernels
+constexpr std::array kSections = {"product", "lora", "attention", "loss", "elementwise", "rest"};
+
+/// Milliseconds of each section in one step.
+std::array<double, kSections.size()> time_sections(Workspace& workspace, const std::function<void()>& step) {
+  std::array<double, kSections.size()> spent{};
+  std::size_t now = kSections.size() - 1;
+  double since = seconds_now();
+  const auto turn = [&](std::size_t next) {
+    const double time = seconds_now();
+    spent[now] += 1e3 * (time - since);
+    now = next;
+    since = time;
+  };
+  workspace.on_section = [&](Section section) { turn(static_cast<std::size_t>(section)); };
+  step();
+  turn(now);
+  workspace.on_section = nullptr;
+  return spent;
+}
+
+nlohmann::ordered_json breakdown(int repeats, Workspace& workspace, const std::function<void()>& step) {
+  std::array<std::vector<double>, kSections.size()> all;
   for (int i = 0; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    const auto spent = time_sections(workspace, step);
+    for (std::size_t part = 0; part < spent.size(); ++part) all[part].push_back(spent[part]);
   }
-  std::nth_element(seconds.begin(), seconds.begin() + repeats / 2, seconds.end());
-  return seconds[repeats / 2];
+  nlohmann::ordered_json medians;
+  for (std::size_t part = 0; part < all.size(); ++part) medians[kSections[part]] = rounded(median(all[part]), 2);
+  return medians;
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
+  Results results(count, arguments);
   if (count < 2) {
-    std::cerr << "usage: bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS DEVICE]\n";
+    std::cerr << "usage: bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS DEVICE] "
+                 "[--json FILE]\n";
     return 64;
   }
   auto argument = [&](int i, const char* fallback) { return std::string(count > i ? arguments[i] : fallback); };
   const int tokens = std::atoi(argument(2, "512").c_str()), pieces = std::atoi(argument(3, "1").c_str());
-  const int threads = std::atoi(argument(4, "2").c_str()), repeats = std::atoi(argument(6, "5").c_str());
-  auto base = Base::load({.path = arguments[1], .precision = argument(5, "auto"), .device = argument(8, "cpu")});
-  if (!base) {
-    std::cerr << base.error().message << '\n';
-    return exit_code(base.error().fault);
-  }
-  const Base::Weights& weights = (*base)->weights();
+  const int threads = std::atoi(argument(4, "2").c_str()), repeats = std::max(1, std::atoi(argument(6, "5").c_str()));
+  BaseOptions options{.path = arguments[1], .precision = argument(5, "auto"), .device = argument(8, "cpu")};
+  const auto base = value_or_exit(Base::load(options));
+  const Base::Weights& weights = base->weights();
   use_threads(static_cast<std::uint32_t>(threads));
   std::mt19937 engine(1);
   std::vector<std::vector<std::int32_t>> texts(pieces, std::vector<std::int32_t>(tokens / pieces));
@@ -72,16 +89,30 @@ int main(int count, char** arguments) {
   const auto step = [&] { nats_and_gradient(weights, batch, adapter, plan, gradient, workspace).cpu(); };
   const double both = median_seconds(repeats, step);
   const std::clock_t start = std::clock();
-  nats_and_gradient(weights, batch, adapter, plan, gradient, workspace);
+  step();
   const double processor = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  auto parts = breakdown(repeats, workspace, step);
   const double update = median_seconds(repeats, [&] { signum_step(flat, momentum, gradient, {}, 1); });
   const double whole = prepare + load + both + update;
-  std::printf("{\"tokens\": %d, \"segments\": %d, \"threads\": %d, \"precision\": \"%s\", \"device\": \"%s\", "
-              "\"batch_ms\": %.2f, \"adapter_ms\": %.2f, \"forward_base_ms\": %.1f, \"forward_ms\": %.1f, "
-              "\"forward_backward_ms\": %.1f, \"cpu_ms\": %.1f, \"signum_ms\": %.2f, \"step_ms\": %.1f, "
-              "\"tokens_per_second\": %.0f}\n",
-              tokens, pieces, threads, weights.dtype == at::kFloat ? "float32" : "bfloat16",
-              weights.device.str().c_str(), 1e3 * prepare, 1e3 * load, 1e3 * off, 1e3 * forward, 1e3 * both,
-              1e3 * processor, 1e3 * update, 1e3 * whole, tokens / whole);
+  parts["signum"] = rounded(1e3 * update, 2);
+  parts["adapter"] = rounded(1e3 * load, 2);
+  nlohmann::ordered_json result{
+      {"tokens", tokens},
+      {"segments", pieces},
+      {"threads", threads},
+      {"precision", weights.dtype == at::kFloat ? "float32" : "bfloat16"},
+      {"device", weights.device.str()},
+      {"batch_ms", rounded(1e3 * prepare, 2)},
+      {"adapter_ms", rounded(1e3 * load, 2)},
+      {"forward_base_ms", rounded(1e3 * off, 1)},
+      {"forward_ms", rounded(1e3 * forward, 1)},
+      {"forward_backward_ms", rounded(1e3 * both, 1)},
+      {"cpu_ms", rounded(1e3 * processor, 1)},
+      {"signum_ms", rounded(1e3 * update, 2)},
+      {"step_ms", rounded(1e3 * whole, 1)},
+      {"tokens_per_second", rounded(tokens / whole, 0)}};
+  // A device computes while the host goes on: no parts there.
+  if (workspace.operators() == Operators::tiles) result["breakdown_ms"] = parts;
+  results.add(result);
   return 0;
 }

@@ -4,16 +4,16 @@
 //   Signum), "gemm" times the frozen products of such a step alone.
 // bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]
 //   Nothing but training: a learner with five open slots, each trained twice; then the peak of this process.
+// bench_train activations MODEL.gguf PRECISION THREADS SEGMENTS IDS.json WEIGHTS ACTIVATIONS_MB ROUNDS
+//   What it costs to hold a step's workspace to ACTIVATIONS_MB: a learner that is held to it and one that is not take
+//   turns. Medians over the rounds, of the milliseconds and of the ratio within a round.
 // WEIGHTS: bf16 or quantised. ACTIVATIONS_MB: limit of a step's workspace, 0: as much as is fastest.
 // IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <ctime>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
+#include "bench/common.hpp"
 #include "bench/frozen_products.hpp"
 #include "core/learner.hpp"
 #include "core/lora.hpp"
@@ -35,17 +35,6 @@ struct Setting {
   std::vector<std::int32_t> ids;
 };
 
-template <class T>
-T value_or_exit(Result<T> result) {
-  if (result) return std::move(*result);
-  std::cerr << result.error().message << '\n';
-  std::exit(exit_code(result.error().fault));
-}
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// Of all threads of this process.
 double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
@@ -57,7 +46,7 @@ Setting read_setting(char** arguments, std::vector<std::string> optional) {
   std::ifstream in(arguments[6]);
   setting.ids = nlohmann::json::parse(in).at("ids").get<std::vector<std::int32_t>>();
   BaseOptions options{arguments[2], arguments[3]};
-  if (optional.size() == 2) {
+  if (optional.size() >= 2) {
     options.weights = optional[0];
     setting.activation_bytes = std::stoul(optional[1]) << 20;
   }
@@ -70,7 +59,7 @@ Setting read_setting(char** arguments, std::vector<std::string> optional) {
 
 /// Gain and sharpness, which no peer measures, are off; the daemon's default spends one more forward pass in eight
 /// steps and two in 64 on them.
-std::unique_ptr<Learner> make_plain_learner(const Setting& setting, std::uint32_t slots) {
+std::unique_ptr<Learner> make_plain_learner(const Setting& setting, std::uint32_t slots, std::size_t activation_bytes) {
   LearnerOptions options;
   options.slots = slots;
   options.rank = static_cast<std::uint32_t>(rank);
@@ -78,7 +67,7 @@ std::unique_ptr<Learner> make_plain_learner(const Setting& setting, std::uint32_
   options.tokens_per_step = static_cast<std::uint32_t>(tokens_per_step);
   options.gain_every = options.sharpness_every = 0;
   options.threads = setting.threads;
-  options.activation_bytes = setting.activation_bytes;
+  options.activation_bytes = activation_bytes;
   return make_learner(options, setting.base);
 }
 
@@ -109,11 +98,8 @@ std::string initial_slot(const Base& base) {
 int serve(const Setting& setting, const char* adapter_path) {
   const std::string slot = initial_slot(*setting.base);
   std::ofstream(adapter_path, std::ios::binary) << slot;
-  const auto learner = make_plain_learner(setting, 1);
-  if (const auto restored = learner->restore(0, slot); !restored) {
-    std::cerr << restored.error().message << '\n';
-    return exit_code(restored.error().fault);
-  }
+  const auto learner = make_plain_learner(setting, 1, setting.activation_bytes);
+  value_or_exit(learner->restore(0, slot));
   use_threads(setting.threads);
   FrozenProducts products(*setting.base, tokens_per_step);
   std::cout << nlohmann::json{{"parameters", products.parameters()}} << std::endl;
@@ -145,11 +131,35 @@ double peak_mb() {
 int measure_memory(const Setting& setting) {
   constexpr std::uint32_t slots = 5;
   const double loaded = peak_mb();
-  const auto learner = make_plain_learner(setting, slots);
+  const auto learner = make_plain_learner(setting, slots, setting.activation_bytes);
   for (std::uint32_t slot = 0; slot < slots; ++slot) learner->open({slot, slot + 1});
   for (std::size_t step = 0; step < 2 * slots; ++step)
     train(*learner, setting, static_cast<std::uint32_t>(step % slots), step);
-  std::cout << nlohmann::json{{"slots", slots}, {"loaded_mb", loaded}, {"peak_memory_mb", peak_mb()}} << std::endl;
+  std::cout << nlohmann::json{{"slots", slots},
+                              {"loaded_mb", rounded(loaded, 1)},
+                              {"peak_memory_mb", rounded(peak_mb(), 1)}}
+            << std::endl;
+  return 0;
+}
+
+int compare_activations(const Setting& setting, std::size_t rounds) {
+  const auto free = make_plain_learner(setting, 1, 0), held = make_plain_learner(setting, 1, setting.activation_bytes);
+  std::vector<double> free_ms, held_ms, ratio;
+  for (Learner* learner : {free.get(), held.get()}) learner->open({0, 1});
+  for (std::size_t round = 0; round <= rounds; ++round) {
+    const double first = 1e3 * seconds([&] { train(*free, setting, 0, round); });
+    const double second = 1e3 * seconds([&] { train(*held, setting, 0, round); });
+    if (round == 0) continue;  // warms up
+    free_ms.push_back(first);
+    held_ms.push_back(second);
+    ratio.push_back(second / first);
+  }
+  std::cout << nlohmann::ordered_json{{"slots", 1},
+                                      {"rounds", rounds},
+                                      {"unlimited_ms", rounded(median(free_ms), 1)},
+                                      {"limited_ms", rounded(median(held_ms), 1)},
+                                      {"limited_over_unlimited", rounded(median(ratio), 3)}}
+            << std::endl;
   return 0;
 }
 
@@ -157,13 +167,15 @@ int measure_memory(const Setting& setting) {
 
 int main(int count, char** arguments) {
   const std::string mode = count > 1 ? arguments[1] : "";
-  const int needed = mode == "step" ? 8 : 7;
-  if ((mode == "step" || mode == "memory") && (count == needed || count == needed + 2)) {
-    const Setting setting = read_setting(arguments, {arguments + needed, arguments + count});
-    return mode == "step" ? serve(setting, arguments[7]) : measure_memory(setting);
-  }
+  const auto optional = [&](int from) { return std::vector<std::string>(arguments + from, arguments + count); };
+  if (mode == "step" && (count == 8 || count == 10)) return serve(read_setting(arguments, optional(8)), arguments[7]);
+  if (mode == "memory" && (count == 7 || count == 9)) return measure_memory(read_setting(arguments, optional(7)));
+  if (mode == "activations" && count == 10)
+    return compare_activations(read_setting(arguments, optional(7)), std::stoul(arguments[9]));
   std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors "
                "[WEIGHTS ACTIVATIONS_MB]\n"
-               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]\n";
+               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]\n"
+               "       bench_train activations MODEL.gguf PRECISION THREADS SEGMENTS IDS.json WEIGHTS ACTIVATIONS_MB "
+               "ROUNDS\n";
   return exit_code(Fault::usage);
 }

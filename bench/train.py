@@ -16,13 +16,16 @@ loss, backward, Signum by _foreach operators, zero_grad, in the fastest of its s
 attention, the adapter in the base's precision (--peer-attention, --peer-adapter try others). 1x512 is one record of
 512 tokens; 4x128 is a batch of four for the peer and four records packed into one sequence for us.
 
+--mask-amx: sets ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for all processes, so that oneDNN, which both sides' GEMMs come
+from, uses the processor's AVX512-BF16 instructions and not its AMX tiles.
 --wait-policy: GOMP_SPINCOUNT=20000 by default, as kpoold runs (apps/wait_policy.hpp); or active, passive, or libgomp's
 default; for all.
 tokens_per_second is 512 / median seconds. Ratios and shares are medians over the rounds of ratios within a round,
 with the least and the greatest. share_of_limit is against the sum of all frozen GEMMs of one step, each alone at its
 own shape; share_of_single_shape_limit against rate(512, 576, 1536) / (4 x parameters). ratio_over_peft_cpu compares
 processor time, which other programs on the machine disturb least. peak_memory_mb: ours is the whole process with
-five open slots, from its start; the peer's is that while it trains, its loading left out. share_of_limit_cpu is
+five open slots, from its start; the peer's is that while it trains, its loading left out. breakdown is bench_step's,
+of five steps after the rounds: breakdown_ms has the parts of a step. share_of_limit_cpu is
 the same share in processor time: on a busy machine a step is interrupted and the milliseconds of one GEMM seldom
 are, so that share_of_limit is too low there.
 
@@ -99,8 +102,11 @@ def machine():
             "cores": len(os.sched_getaffinity(0))}
 
 
-def environment(policy):
-    values = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+def environment(policy, mask_amx=False):
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA")
+    values = {key: value for key, value in os.environ.items() if key not in ours}
+    if mask_amx:
+        values["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
     values["PYTHONWARNINGS"] = "ignore"
     if policy.isdigit():
         values["GOMP_SPINCOUNT"] = policy
@@ -129,7 +135,7 @@ def measure_case(options, case, directory):
     precision, shape = case
     segments = shape.split("x")[0]
     ids, adapter = f"{directory}/ids.json", f"{directory}/adapter.safetensors"
-    values = environment(options.wait_policy)
+    values = environment(options.wait_policy, options.mask_amx)
     common = [options.gguf, precision, str(options.threads), segments, ids]
     kept = [options.weights, str(options.activations_mb)]
     memory = json.loads(subprocess.run([program(options, "bench_train"), "memory", *common, *kept], env=values,
@@ -209,6 +215,9 @@ def print_table(results):
               f"{100 * r['share_of_limit']:>7.0f} %{100 * r['share_of_limit_cpu']:>6.0f}"
               f"{100 * r['share_of_single_shape_limit']:>8.0f} %"
               f"{memory['ours']:>6.0f}{memory[r['better_peer']]:>8.0f}{r['loss_difference']:>13.1e}")
+    for r in results:
+        parts = ", ".join(f"{name} {value:.1f}" for name, value in r["breakdown"]["breakdown_ms"].items())
+        print(f"{r['precision']} {r['shape']}: ms of a step: {parts}")
 
 
 def parse_options():
@@ -222,6 +231,8 @@ def parse_options():
                         default=["bfloat16:1x512", "bfloat16:4x128", "float32:1x512", "float32:4x128"])
     parser.add_argument("--peers", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     parser.add_argument("--wait-policy", default="20000", help="passive | active | default | a GOMP_SPINCOUNT")
+    parser.add_argument("--mask-amx", action="store_true",
+                        help="keep oneDNN, on both sides, from AMX (ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16)")
     parser.add_argument("--peer-attention", default="sdpa")
     parser.add_argument("--peer-adapter", choices=("bfloat16", "float32"), help="precision of the peer's A and B")
     parser.add_argument("--weights", choices=("bf16", "quantised"), default="bf16", help="how our base is kept")
@@ -244,7 +255,7 @@ def main():
     if options.json:
         report = {**first, "model": pathlib.Path(options.gguf).name, "machine": machine(), "versions": versions,
                   "weights": options.weights, "activations_mb": options.activations_mb,
-                  "threads": options.threads, "wait_policy": options.wait_policy,
+                  "threads": options.threads, "wait_policy": options.wait_policy, "mask_amx": options.mask_amx,
                   "peer_attention": options.peer_attention, "cases": results}
         pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
     for result in results:
