@@ -156,18 +156,19 @@ TEST_CASE("stages in processes of their own leave the same bytes as one process,
 
   Processes processes(apart);
   TestGateway gateway(apart);
-  auto offer_quarter = [&, next = texts.begin()]() mutable {  // of a few groups; later kills find work, too
-    const auto end = next + static_cast<std::ptrdiff_t>(texts.size() / 4);
-    gateway.offer({std::exchange(next, end), end});
+  std::size_t offered = 0;
+  const auto offer_quarter = [&] {  // a few groups, so that every kill finds work
+    const auto begin = texts.begin() + static_cast<std::ptrdiff_t>(offered);
+    offered += texts.size() / 4;
+    gateway.offer({begin, texts.begin() + static_cast<std::ptrdiff_t>(offered)});
   };
-  std::uint64_t seen = 0;
   for (const std::string victim : {"training", "persistence", "ingestion"}) {
+    const std::size_t earlier = offered;
     offer_quarter();
-    gateway.poll_until([&] {
+    gateway.poll_until([&] {  // a stage that is killed before it has joined would disturb nobody
       processes.keep_up();
-      return gateway.client->acked_up_to() > seen;
+      return gateway.client->acked_up_to() > earlier;
     });
-    seen = gateway.client->acked_up_to();
     processes.left.clear();
     processes.kill_and_restart(victim);
     gateway.poll_until([&] {  // the others that have a share of the state leave, and come again
