@@ -21,7 +21,7 @@ try:
     import matplotlib
     matplotlib.use("svg")
     from matplotlib import pyplot
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 except ImportError:
     sys.exit("bench/plot.py needs the Python package matplotlib: python3 -m venv venv && venv/bin/pip install matplotlib")
 
@@ -53,6 +53,13 @@ def save(figure, path):
     print(f"{path.name}: {path.stat().st_size} bytes")
 
 
+def plain(axis):
+    """A logarithmic axis with 1, 2, 5, 10, 20 and so on written out."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
 def route(path, to):
     rows = lines_of(path)
     widths = sorted({row["width"] for row in rows}, reverse=True)
@@ -66,8 +73,7 @@ def route(path, to):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
         axis.set_xticks(batches, [str(batch) for batch in batches])
-        axis.yaxis.set_major_formatter(ScalarFormatter())
-        axis.yaxis.set_minor_formatter(ScalarFormatter())
+        plain(axis.yaxis)
         axis.set_xlabel("records in a batch")
         axis.set_title(f"embeddings of {width} floats")
     axes[0][0].set_ylabel("routing, µs per record (median)")
@@ -129,7 +135,7 @@ def pipeline(path, to):
         axis.plot([values[key] for key in QUANTILES if key in values],
                   [share for key, share in QUANTILES.items() if key in values], color=colour, marker=marker, label=label)
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(ScalarFormatter())
+    plain(axis.xaxis)
     axis.set_xlabel("µs per hop, one record in an idle pipeline")
     axis.set_ylabel("records that take at most that, %")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -128,6 +128,7 @@ int step(const std::string& model, const std::string& weights, std::uint32_t thr
   for (std::size_t i = 0; i <= steps; ++i) {
     for (auto& token : tokens) token = static_cast<std::int32_t>(engine() % side.base->shape().vocabulary);
     losses.push_back(side.train(tokens).loss);
+    std::cerr << "step " << i << ": " << side.times.back().wall << " s, " << side.times.back().processor << " s of CPU\n";
     if (i == 0) continue;  // maps the file's pages and warms up
     wall.push_back(side.times.back().wall);
     processor.push_back(side.times.back().processor);
@@ -143,6 +144,7 @@ int step(const std::string& model, const std::string& weights, std::uint32_t thr
       {"loaded_mb", loaded_mb},
       {"step_seconds", median(wall)},
       {"step_cpu_seconds", median(processor)},
+      {"samples_seconds", wall},
       {"tokens_per_second", kTokens / median(wall)},
       {"peak_memory_mb", status_mb("VmHWM")},
       {"anonymous_mb", status_mb("RssAnon")},
