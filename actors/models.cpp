@@ -74,6 +74,7 @@ LearnerOptions learner_options(const Config& config) {
   options.rank = config.lora.rank;
   options.alpha = config.lora.alpha;
   options.top_layers = config.lora.layers;
+  options.warm_births = config.lora.births == "warm";
   options.learning_rate = config.train.learning_rate;
   options.momentum = config.train.momentum;
   options.momentum_type = momentum_type(config);

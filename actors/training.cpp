@@ -116,6 +116,7 @@ void Training::tell(std::vector<StepReport> reports, Outbox& out) {
     }
     ++steps_;
     tokens_ += report.tokens;
+    if (report.copied) spdlog::info("training: slot {} starts as a copy of slot {}", report.slot, *report.copied);
     out.send(StageId::fragility, pipeline::Trained{std::move(report)});
   }
 }

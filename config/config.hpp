@@ -29,6 +29,7 @@ struct LoraConfig {
   std::uint32_t rank = 8;
   double alpha = 16;
   std::uint32_t layers = 0;  ///< so many of the last layers have an adapter; 0: all
+  std::string births = "fresh";  ///< fresh | warm: as a copy of the slot that is clearly better than the base
 };
 struct TrainConfig {
   double learning_rate = 1e-3;

@@ -89,7 +89,7 @@ std::vector<ConfigKey> model_keys() {
       {"routing.claim_batches", +at<&C::routing, &RoutingOptions::claim_batches>, 0, 1024, {}, nullptr,
        "batches for which a new slot claims what is novel to the others"},
 
-      {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0, {"count", "lru", "score"}, nullptr,
+      {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0, {"count", "lru", "random", "gain", "score"}, nullptr,
        "which slot goes when all are taken: the least used, the longest unused, or the lowest retention value"},
       {"eviction.half_life_batches", +at<&C::eviction, &FragilityOptions::half_life_batches>, 1, 1e9, {}, nullptr,
        "batches after which a slot's recurrence counts half"},
@@ -104,6 +104,8 @@ std::vector<ConfigKey> model_keys() {
 
 std::vector<ConfigKey> training_keys() {
   return {
+      {"lora.births", +at<&C::lora, &LoraConfig::births>, 0, 0, {"fresh", "warm"}, nullptr,
+       "a new slot starts fresh, or as a copy of the slot that is clearly better than the base on its first step"},
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
        "of a full Signum step: every weight moves by exactly so much"},
       {"train.momentum", +at<&C::train, &TrainConfig::momentum>, 0, 0.9999, {}, nullptr, "of Signum"},

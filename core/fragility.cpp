@@ -1,6 +1,7 @@
 #include "core/fragility.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 
@@ -24,7 +25,8 @@ std::string text(const char* format, double first, double second) {
 }  // namespace
 
 Fragility::Fragility(FragilityOptions options) : options_(std::move(options)), slots_(options_.slots) {
-  KPOOL_ASSERT(options_.policy == "count" || options_.policy == "lru" || options_.policy == "score");
+  constexpr std::array policies = {"count", "lru", "random", "gain", "score"};
+  KPOOL_ASSERT(std::find(policies.begin(), policies.end(), options_.policy) != policies.end());
   KPOOL_ASSERT(options_.half_life_batches > 0 && options_.window_batches > 0);
 }
 
@@ -80,6 +82,14 @@ double Fragility::recurrence(const SlotStatistics& slot) const {
   return static_cast<double>(slot.steps) * std::exp2(-age / options_.half_life_batches);
 }
 
+/// A number that nothing of the slot's worth decides, but the same after a restart.
+std::uint64_t Fragility::lot(const SlotStatistics& slot) const {
+  std::uint64_t mixed = (clock_ << 20) + slot.generation + 0x9e3779b97f4a7c15;  // splitmix64
+  mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+  mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+  return mixed ^ (mixed >> 31);
+}
+
 std::vector<SlotScore> Fragility::ranking() const {
   double total = 0;
   for (const SlotStatistics& slot : slots_)
@@ -94,6 +104,8 @@ std::vector<SlotScore> Fragility::ranking() const {
   std::stable_sort(ranks.begin(), ranks.end(), [&](const SlotScore& a, const SlotScore& b) {
     const SlotStatistics &left = slots_[a.slot], &right = slots_[b.slot];
     if (options_.policy == "score" && a.value != b.value) return a.value < b.value;
+    if (options_.policy == "gain" && a.gain != b.gain) return a.gain < b.gain;
+    if (options_.policy == "random") return lot(left) < lot(right);
     if (options_.policy != "lru" && left.steps != right.steps) return left.steps < right.steps;
     return left.last_step < right.last_step;
   });
@@ -105,6 +117,7 @@ std::string Fragility::reason(const SlotScore& score) const {
   const double age = static_cast<double>(clock_ - slots_[score.slot].last_step);
   if (options_.policy == "count") return text("%.0f steps taken, the last one %.0f steps ago", steps, age);
   if (options_.policy == "lru") return text("last used %.0f steps ago, after %.0f of its own", age, steps);
+  if (options_.policy == "random") return text("drawn by lot after %.0f steps", steps, age);
   if (score.gain == 0) return text("no gain established yet in %.0f steps, the last one %.0f steps ago", steps, age);
   return text("worth %.4f nats per token; about ", score.gain, 0) +
          text("%.0f misrouted steps would erase it; last used %.0f steps ago",

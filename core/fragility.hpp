@@ -14,7 +14,7 @@ namespace kpool {
 
 struct FragilityOptions {
   std::uint32_t slots = 5;
-  std::string policy = "score";       ///< count | lru | score
+  std::string policy = "score";       ///< count | lru | random | gain | score
   double half_life_batches = 1000;    ///< H of the recurrence term
   double window_batches = 4;          ///< W of the fragility term: the claim window
 };
@@ -55,6 +55,7 @@ class Fragility {
   };
   SlotScore score(std::uint32_t slot) const;
   double recurrence(const SlotStatistics& slot) const;
+  std::uint64_t lot(const SlotStatistics& slot) const;
   std::string reason(const SlotScore& score) const;
 
   FragilityOptions options_;

@@ -22,6 +22,12 @@ bool finite(std::span<const float> values) {
   return std::isfinite(sum);
 }
 
+/// How many standard errors the mean of per-token differences lies above zero.
+double certainty(const at::Tensor& differences) {
+  const double deviation = differences.std().item<double>();
+  return deviation > 0 ? mean_of(differences) / deviation * std::sqrt(static_cast<double>(differences.size(0))) : 0;
+}
+
 bool due(std::uint64_t step, std::uint32_t every) { return every != 0 && step % every == 0; }
 
 class LoraLearner final : public Learner {
@@ -105,6 +111,7 @@ class LoraLearner final : public Learner {
     StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
+    if (options_.warm_births && slot.state.step == 0) report.copied = start_warm(index, batch);
     adapter_.load(slot.state.weights);
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
     if (!std::isfinite(report.loss) || !finite(gradient_)) return refuse(slot, pieces, report);
@@ -117,6 +124,25 @@ class LoraLearner final : public Learner {
     slot.state.step = report.step;
     dirty_.insert(index);
     return report;
+  }
+
+  /// Domains share more than what the base knows: where a neighbour's adapter helps on the new one, it is the better
+  /// start. The neighbour keeps its own.
+  std::optional<std::uint32_t> start_warm(std::uint32_t index, const Batch& batch) {
+    constexpr double clearly = 3;
+    const at::Tensor base = nats(weights_, batch, nullptr, workspace_).clone();
+    std::optional<std::uint32_t> best;
+    double most = 0;
+    for (std::uint32_t k = 0; k < slots_.size(); ++k) {
+      if (k == index || slots_[k].state.step == 0) continue;
+      adapter_.load(slots_[k].state.weights);
+      const at::Tensor gain = base.sub(nats(weights_, batch, &adapter_, workspace_));
+      if (mean_of(gain) <= most || certainty(gain) < clearly) continue;
+      best = k;
+      most = mean_of(gain);
+    }
+    if (best) slots_[index].state.weights = slots_[*best].state.weights;
+    return best;
   }
 
   /// Every record that has a part in the step, with what still waits of the one that was cut.

@@ -26,6 +26,7 @@ struct StepReport {
   double loss = 0;                  ///< mean nats per token, before the update (prequential)
   std::optional<double> gain;       ///< nats per token: loss without the adapter minus with it, before the update
   std::optional<double> sharpness;  ///< nats: expected rise of the loss under one random sign step
+  std::optional<std::uint32_t> copied;  ///< first step of a warm birth: the slot that was copied before it
   std::vector<RefusedRecord> refused;  ///< not empty: the step was rolled back (Refusal::numeric)
 };
 
@@ -65,6 +66,8 @@ struct LearnerOptions {
   std::uint32_t gain_every = 8;       ///< steps of a slot between two measurements of its gain (0: never)
   std::uint32_t sharpness_every = 64; ///< and of its sharpness (0: never)
   std::uint64_t seed = 0;
+  /// A new slot begins as a copy of the slot that predicts its first step clearly better than the base does, if any.
+  bool warm_births = false;
   std::uint32_t top_layers = 0;  ///< only so many of the last layers have an adapter (0: all)
   std::size_t activation_bytes = 0;  ///< limit of a step's workspace (0: as much as is fastest)
   std::uint32_t threads = 0;     ///< of the calling thread's libtorch kernels; 0: one per core

@@ -49,6 +49,18 @@ TEST_CASE("each policy ranks the live slots by its own rule") {
   CHECK(order(filled("count")) == std::vector<std::uint32_t>{2, 1, 0});
   CHECK(order(filled("lru")) == std::vector<std::uint32_t>{0, 1, 2});
   CHECK(order(filled("score")).front() == 1);
+  CHECK(order(filled("gain")) == std::vector<std::uint32_t>{1, 2, 0});
+}
+
+TEST_CASE("a lot is drawn anew with time, alike for the same history, and falls on every slot") {
+  Fragility fragility = filled("random"), twin = filled("random");
+  std::vector<int> first(3);
+  for (int i = 0; i < 60; ++i) {
+    CHECK(order(fragility) == order(twin));
+    ++first[order(fragility).front()];
+    for (Fragility* each : {&fragility, &twin}) steps(*each, 0, 1);
+  }
+  for (const int count : first) CHECK(count > 5);
 }
 
 TEST_CASE("the score follows gain, sharpness and recurrence") {

@@ -1,0 +1,30 @@
+// Who says which slot a record trains and answers with: the daemon's router, or a baseline that is told the domain.
+// Owned by one run, used on its thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "apps/kpool_eval_plan.hpp"
+#include "core/record.hpp"
+#include "core/router.hpp"
+
+namespace kpool {
+
+class Assigner {
+ public:
+  virtual ~Assigner() = default;
+  /// domain: for baselines that are told it; the router never looks.
+  virtual std::vector<Decision> route(Ticket ticket, const EncodedRecord& record, std::uint32_t domain) = 0;
+  virtual std::vector<Decision> barrier() { return {}; }
+  virtual void set_eviction_order(std::vector<std::uint32_t>) {}
+  /// The slot that answers a query; nothing: the base alone.
+  virtual std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t domain) const = 0;
+};
+
+/// kpool: the router as configured. task-id: a slot per domain, told which; a domain without a slot takes a free one or
+/// that of the first in the eviction order. shared: one slot for all.
+std::unique_ptr<Assigner> make_assigner(const RunPlan& run, const StreamPlan& stream, std::size_t width);
+
+}  // namespace kpool

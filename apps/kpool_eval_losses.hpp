@@ -1,0 +1,46 @@
+// The losses of held-out records under the base and under each slot, computed once per state of a slot: most slots rest
+// while one learns. Owned by one run, used on its thread.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <tuple>
+#include <vector>
+
+#include "apps/kpool_eval_domains.hpp"
+#include "core/learner.hpp"
+#include "core/score.hpp"
+
+namespace kpool {
+
+/// Where a slot stands: nothing changes it without a birth or a step.
+struct SlotVersion {
+  std::uint64_t generation = 0, steps = 0;
+  auto operator<=>(const SlotVersion&) const = default;
+};
+
+/// The slot that answers, or the base.
+using Answer = std::optional<std::uint32_t>;
+
+class HeldOutLosses {
+ public:
+  HeldOutLosses(const std::vector<Domain>& domains, Scorer& scorer) : domains_(domains), scorer_(scorer) {}
+  /// Mean nats per token of a domain's held-out records. answers: one per record. versions: one per slot.
+  Result<double> loss(std::uint32_t domain, std::span<const Answer> answers, const Learner& learner,
+                      std::span<const SlotVersion> versions);
+  /// All of a domain under one answer.
+  Result<double> loss_under(std::uint32_t domain, Answer answer, const Learner& learner,
+                            std::span<const SlotVersion> versions);
+
+ private:
+  using Scores = std::vector<std::optional<Score>>;  ///< one per record
+  Status score_missing(std::uint32_t domain, Answer answer, std::span<const std::uint32_t> records,
+                       const Learner& learner, Scores& scores);
+
+  const std::vector<Domain>& domains_;
+  Scorer& scorer_;
+  std::map<std::pair<Answer, std::uint32_t>, std::pair<SlotVersion, Scores>> known_;  ///< by answer and domain
+};
+
+}  // namespace kpool
