@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <fstream>
 #include <set>
-#include <sstream>
+
+#include <nlohmann/json.hpp>
 
 #define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
@@ -83,12 +84,10 @@ class Table {
 /// A scalar as the configuration's flags take it.
 std::optional<std::string> text_of(const toml::node& node) {
   if (const auto* text = node.as_string()) return text->get();
-  if (!node.is_integer() && !node.is_floating_point() && !node.is_boolean()) return std::nullopt;
-  std::ostringstream out;
-  node.visit([&](const auto& value) {
-    if constexpr (toml::is_value<decltype(value)>) out << toml::node_view<const toml::node>(value);
-  });
-  return out.str();
+  if (const auto* number = node.as_integer()) return std::to_string(number->get());
+  if (const auto* number = node.as_floating_point()) return nlohmann::json(number->get()).dump();
+  if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
+  return std::nullopt;
 }
 
 Status read_stream(Table& table, StreamPlan& stream) {
@@ -125,7 +124,8 @@ void read_grid(Table& top, const toml::table* grid, Plan& plan) {
     if (const auto* array = node.as_array())
       for (const auto& item : *array)
         if (const auto text = text_of(item)) values.push_back(*text);
-    if (values.empty()) top.fail(node, "the grid has lists of values under whole keys, as in \"routing.slots\" = [4, 5]");
+    if (values.empty())
+      top.fail(node, "the grid has lists of values under whole keys, as in \"routing.slots\" = [4, 5]");
     plan.grid.emplace_back(key.str(), std::move(values));
   }
 }

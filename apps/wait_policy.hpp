@@ -13,7 +13,11 @@ namespace kpool {
 inline void wait_briefly(char** arguments) {
   if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
   setenv("GOMP_SPINCOUNT", "20000", 1);
-  execv("/proc/self/exe", arguments);
+  char path[4096];  // not the link itself: a process is called after the path that it was started by
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length < 0) return;
+  path[length] = '\0';
+  execv(path, arguments);
 }
 
 }  // namespace kpool

@@ -89,7 +89,8 @@ std::vector<ConfigKey> model_keys() {
       {"routing.claim_batches", +at<&C::routing, &RoutingOptions::claim_batches>, 0, 1024, {}, nullptr,
        "batches for which a new slot claims what is novel to the others"},
 
-      {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0, {"count", "lru", "random", "gain", "score"}, nullptr,
+      {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0,
+       {"count", "lru", "random", "gain", "score"}, nullptr,
        "which slot goes when all are taken: the least used, the longest unused, or the lowest retention value"},
       {"eviction.half_life_batches", +at<&C::eviction, &FragilityOptions::half_life_batches>, 1, 1e9, {}, nullptr,
        "batches after which a slot's recurrence counts half"},

@@ -184,7 +184,7 @@ TEST_CASE("a wrong type or value is an error that says what is right") {
   CHECK(error_of("[routing]\nslots = 0\n") == ":2:1: routing.slots must be a whole number from 1 to 1024, not 0");
   CHECK(error_of("[train]\nmomentum = 1\n") == ":2:1: train.momentum must be a number from 0 to 0.9999, not 1");
   CHECK(error_of("[eviction]\npolicy = \"fifo\"\n") ==
-        ":2:1: eviction.policy must be one of count, lru, score, not \"fifo\"");
+        ":2:1: eviction.policy must be one of count, lru, random, gain, score, not \"fifo\"");
   CHECK(error_of("[engine]\ndeterministic = 1\n") ==
         ":2:1: engine.deterministic must be a truth value (true or false)");
   CHECK(error_of("[engine]\nstages = [1]\n") == ":2:1: engine.stages must be a list of texts");

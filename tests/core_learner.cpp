@@ -199,26 +199,6 @@ TEST_CASE("a reborn slot starts anew", "[learner]") {
   CHECK(reports[0].step == 1);
 }
 
-TEST_CASE("a warm birth copies the slot that helps, and no slot that does not", "[learner]") {
-  LearnerOptions warm = options();
-  warm.warm_births = true;
-  warm.learning_rate = 0.003;
-  const auto learner = make_learner(warm, tiny_base());
-  learner->open({0, 1});
-  for (std::uint64_t seq = 1; seq <= 20; ++seq) CHECK_FALSE(learner->learn(0, sample(seq, 64, 7)).at(0).copied);
-  const std::string teacher = learner->save(0);
-  learner->open({1, 2});
-  const auto first = learner->learn(1, sample(30, 64, 7));
-  REQUIRE(first.at(0).copied == 0u);
-  CHECK(first.at(0).loss < 0.9 * learner->learn(0, sample(31, 64, 7)).at(0).loss + 1);  // it knows the cycle already
-  const auto a = weights_of(learner->save(1), "lora_A"), of_teacher = weights_of(teacher, "lora_A");
-  for (std::size_t i = 0; i < a.size(); ++i) REQUIRE(std::abs(a[i] - of_teacher[i]) <= 0.0031f);  // a step away
-  learner->open({2, 3});
-  Sample other{{0, 40}};  // bytes that no slot has seen: what was learned can only hurt
-  for (int i = 0; i < 64; ++i) other.tokens.push_back(33 + (i * i) % 31);
-  CHECK_FALSE(learner->learn(2, other).at(0).copied);
-}
-
 namespace {
 
 /// A slot's blob with one matrix filled with a value.

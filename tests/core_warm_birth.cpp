@@ -1,0 +1,65 @@
+// Warm births: a new slot starts from the neighbour that helps.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+
+#include "core/learner.hpp"
+#include "core/safetensors.hpp"
+#include "tests/temporary_directory.hpp"
+#include "tests/tiny_model.hpp"
+
+using namespace kpool;
+
+namespace {
+
+std::shared_ptr<const Base> tiny_base() {
+  kpool::testing::TemporaryDirectory directory;
+  kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
+  auto base = Base::load({directory.file("tiny.gguf"), "float32"});
+  REQUIRE(base);
+  return *base;
+}
+
+/// 64 tokens of a cycle.
+Sample cycle(std::uint64_t seq) {
+  Sample sample{{0, seq}};
+  for (std::size_t i = 0; i < 64; ++i) sample.tokens.push_back(static_cast<std::int32_t>((seq + i) % 7) + 97);
+  return sample;
+}
+
+constexpr const char* down_a = "base_model.model.model.layers.1.mlp.down_proj.lora_A.weight";
+
+std::vector<float> matrix_of(const std::string& blob) {
+  const auto contents = parse_safetensors(blob);
+  REQUIRE(contents);
+  const auto& data = contents->tensors.at(down_a).data;
+  std::vector<float> values(data.size() / sizeof(float));
+  std::memcpy(values.data(), data.data(), data.size());
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") {
+  LearnerOptions options;
+  options.slots = 3;
+  options.rank = 4;
+  options.alpha = 8;
+  options.learning_rate = 0.003;
+  options.tokens_per_step = 64;
+  options.threads = 1;
+  options.warm_births = true;
+  const auto learner = make_learner(options, tiny_base());
+  learner->open({0, 1});
+  for (std::uint64_t seq = 1; seq <= 20; ++seq) CHECK_FALSE(learner->learn(0, cycle(seq)).at(0).copied);
+  const std::string teacher = learner->save(0);
+  learner->open({1, 2});
+  REQUIRE(learner->learn(1, cycle(30)).at(0).copied == 0u);
+  CHECK(learner->save(0) == teacher);
+  const auto copy = matrix_of(learner->save(1)), original = matrix_of(teacher);
+  for (std::size_t i = 0; i < copy.size(); ++i) REQUIRE(std::abs(copy[i] - original[i]) <= 0.0031f);  // one step away
+  learner->open({2, 3});
+  Sample other{{0, 40}};  // bytes that no slot has seen: what was learned can only hurt
+  for (int i = 0; i < 64; ++i) other.tokens.push_back(33 + (i * i) % 31);
+  CHECK_FALSE(learner->learn(2, other).at(0).copied);
+}
