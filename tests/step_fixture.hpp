@@ -18,8 +18,10 @@
 
 namespace kpool::testing {
 
-inline const TinyModel kStepModels[] = {
-    {}, {.kv_heads = 4, .tied = false}, {.architecture = "qwen2", .layers = 3}, {.tied = false, .type = GgmlType::q8_0}};
+inline const TinyModel kStepModels[] = {{},
+                                        {.kv_heads = 4, .tied = false},
+                                        {.architecture = "qwen2", .layers = 3},
+                                        {.tied = false, .type = GgmlType::q8_0}};
 
 inline const char* name(at::ScalarType dtype) { return dtype == at::kFloat ? "float32" : "bfloat16"; }
 
