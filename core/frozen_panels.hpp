@@ -40,14 +40,12 @@ Packed<T> pack_block(const T* from, std::int64_t stride, std::int64_t columns, c
 template <class T>
 Packed<T> turn_panels(const FrozenMatrix& weight, const PanelBlock& block, PanelScratch<T>& scratch) {
   const std::int64_t step = panel_size<T>(block.depth), size = panel_size<T>(weight.columns);
-  alignas(64) T square[kPanel * kPanel];
   for (std::int64_t row = 0; row < block.depth; row += kPanel)
     for (std::int64_t p = 0; p < block.count; ++p) {
       const std::int64_t column = (block.panel + p) * kPanel, columns = std::min(kPanel, weight.columns - column);
       const std::int64_t rows = std::min(kPanel, block.depth - row);
       const T* panel = data<T>(weight.panels) + (block.begin + row) / kPanel * size + column * kPanel;
-      simd::rows<T>().unpack_columns(panel, columns, rows, square, kPanel);
-      simd::rows<T>().pack_rows(square, kPanel, rows, columns, scratch.panels + p * step + row * kPanel);
+      simd::rows<T>().turn_panel(panel, columns, rows, scratch.panels + p * step + row * kPanel);
     }
   return {scratch.panels, step};
 }

@@ -77,9 +77,7 @@ void add_rows(std::vector<KernelCase>& cases, const simd::RowKernels<T>& k, cons
   add("pack_columns", kWide * kPanel, 2 * size, [=] {
     k.pack_columns(b->narrow[0], kWide + 32, kWide, kPanel, b->narrow[1]);
   });
-  add("unpack_columns", kWide * kPanel, 2 * size, [=] {
-    k.unpack_columns(b->narrow[0], kWide, kPanel, b->narrow[1], kWide + 32);
-  });
+  add("turn_panel", kPanel * kPanel, 2 * size, [=] { k.turn_panel(b->narrow[0], kPanel, kPanel, b->narrow[1]); });
   add("scaled_panels", kWide * kPanel, 4 + size, [=] {
     k.scaled_panels(b->wide[0], kWide * kPanel, kWide, kPanel, 0.5f, b->narrow[1], kPanel);
   });

@@ -134,14 +134,6 @@ inline void pack_columns(const Bf16* in, std::int64_t stride, std::int64_t depth
   }
 }
 
-inline void unpack_columns(const float* panel, std::int64_t depth, std::int64_t count, float* out,
-                           std::int64_t stride) {
-  transpose_all<Wide>((const char*)panel, 4 * kPanel, depth, count, (char*)out, 4 * stride);
-}
-inline void unpack_columns(const Bf16* panel, std::int64_t depth, std::int64_t count, Bf16* out, std::int64_t stride) {
-  transpose_all<Wide>((const char*)panel, 4 * kPanel, depth / 2, count, (char*)out, 2 * stride);
-}
-
 inline void pack_rows(const float* in, std::int64_t stride, std::int64_t depth, std::int64_t count, float* panel) {
   clear_panel((char*)panel, depth, count);
   for (std::int64_t d = 0; d < depth; ++d, in += stride, panel += kPanel) {
@@ -169,6 +161,29 @@ inline void pack_rows(const Bf16* in, std::int64_t stride, std::int64_t depth, s
     if (!pair) __builtin_memset(odd, 0, sizeof odd);
     interleave(even, odd, panel + d * kPanel);
   }
+}
+
+inline void turn_panel(const float* panel, std::int64_t depth, std::int64_t count, float* out) {
+  clear_panel((char*)out, count, depth);
+  transpose_all<Wide>((const char*)panel, 4 * kPanel, depth, count, (char*)out, 4 * kPanel);
+}
+/// Two rows of the panel are four of 16 bits for each pair of columns: exchanging the middle ones turns them, and the
+/// rest moves 64 bits at a time.
+KPOOL_INLINE void turn_square(const char* panel, char* out) {
+  constexpr std::int64_t row = 4 * kPanel, lane = 16, pairs = kPanel / 2;  // bytes, bytes, rows of either
+  for (std::int64_t p = 0; p < pairs; p += 2 * kLanes)
+    for (std::int64_t q = 0; q < pairs; q += 2) {
+      const char* from = panel + p * row + q / 2 * lane;
+      const I even = cross16(gather(from, row, 2)), odd = cross16(gather(from + row, row, 2));
+      scatter(out + q * row + p * 8, low64(even, odd));
+      scatter(out + (q + 1) * row + p * 8, high64(even, odd));
+    }
+}
+inline void turn_panel(const Bf16* panel, std::int64_t depth, std::int64_t count, Bf16* out) {
+  if (depth == kPanel && count == kPanel) return turn_square((const char*)panel, (char*)out);
+  Bf16 rows[kPanel * kPanel];
+  transpose_all<Wide>((const char*)panel, 4 * kPanel, depth / 2, count, (char*)rows, 2 * kPanel);
+  pack_rows(rows, kPanel, count, depth, out);
 }
 
 }  // namespace

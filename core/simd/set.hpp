@@ -50,7 +50,7 @@ constexpr RowKernels<T> row_kernels() {
   return {norm<T>,         normed<T>,    norm_backward<T>, rotate<T>,        unrotate<T>,     swiglu<T>,
           swiglu_backward<T>, from_float<T>, scaled<T>,     scaled_panels<T>, to_float<T>,     add_to_float<T>,
           take_from_float<T>, dot,        exponentials<T>,  softmax_backward, pack_rows,       pack_columns,
-          unpack_columns,  transpose};
+          turn_panel,      transpose};
 }
 
 constexpr Kernels kernel_set(const char* name) {

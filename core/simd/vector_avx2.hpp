@@ -82,6 +82,10 @@ KPOOL_INLINE I low32(I a, I b) { return (I)_mm256_unpacklo_epi32((__m256i)a, (__
 KPOOL_INLINE I high32(I a, I b) { return (I)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b); }
 KPOOL_INLINE I low64(I a, I b) { return (I)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
 KPOOL_INLINE I high64(I a, I b) { return (I)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
+KPOOL_INLINE I cross16(I x) {
+  const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+  return (I)_mm256_shuffle_epi8((__m256i)x, _mm256_broadcastsi128_si256(order));
+}
 
 KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
   for (std::int64_t i = 0; i < kPanel; i += 16) {

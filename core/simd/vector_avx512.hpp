@@ -73,6 +73,10 @@ KPOOL_INLINE I low32(I a, I b) { return (I)_mm512_unpacklo_epi32((__m512i)a, (__
 KPOOL_INLINE I high32(I a, I b) { return (I)_mm512_unpackhi_epi32((__m512i)a, (__m512i)b); }
 KPOOL_INLINE I low64(I a, I b) { return (I)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
 KPOOL_INLINE I high64(I a, I b) { return (I)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }
+KPOOL_INLINE I cross16(I x) {
+  const __m128i order = _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+  return (I)_mm512_shuffle_epi8((__m512i)x, _mm512_broadcast_i32x4(order));
+}
 
 KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
   const __m512i x = _mm512_loadu_si512(a), y = _mm512_loadu_si512(b);

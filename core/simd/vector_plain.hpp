@@ -94,6 +94,8 @@ KPOOL_INLINE I low32(I a, I b) { return __builtin_shuffle(a, b, I{0, 4, 1, 5}); 
 KPOOL_INLINE I high32(I a, I b) { return __builtin_shuffle(a, b, I{2, 6, 3, 7}); }
 KPOOL_INLINE I low64(I a, I b) { return (I)__builtin_shuffle((Longs)a, (Longs)b, Longs{0, 2}); }
 KPOOL_INLINE I high64(I a, I b) { return (I)__builtin_shuffle((Longs)a, (Longs)b, Longs{1, 3}); }
+/// Of each four of 16 bits, exchanges the two in the middle.
+KPOOL_INLINE I cross16(I x) { return (I)__builtin_shuffle((Halves)x, Halves{0, 2, 1, 3, 4, 6, 5, 7}); }
 
 /// out = a[0] b[0] a[1] b[1] ..., kPanel pairs.
 KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
