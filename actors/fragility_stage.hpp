@@ -1,15 +1,18 @@
-// Fragility: scores of every slot and the ranking that routing evicts by. Owns the statistics.
+// Fragility: scores of every slot and the ranking that routing evicts by, and what the pool loses to what. Owns the
+// statistics.
 // A stage: one thread, no socket.
 #pragma once
 
 #include "actors/stage.hpp"
 #include "core/fragility.hpp"
+#include "core/ledger.hpp"
 
 namespace kpool {
 
 class FragilityStage : public Stage {
  public:
-  explicit FragilityStage(FragilityOptions options) : fragility_(std::move(options)) {}
+  explicit FragilityStage(const FragilityOptions& options)
+      : fragility_(options), ledger_(options.slots, options.half_life_batches) {}
   StageId id() const override { return StageId::fragility; }
   Status restore(const std::string& key, std::string value) override;
   /// Publishes the ranking of the restored group: routing may be waiting for it.
@@ -19,6 +22,7 @@ class FragilityStage : public Stage {
 
  private:
   Fragility fragility_;
+  RegretLedger ledger_;
 };
 
 }  // namespace kpool

@@ -24,7 +24,7 @@ bool belongs_to(std::string_view key, StageId stage) {
     case StageId::ingestion: return key.starts_with("source/") || key.starts_with("refusals/");
     case StageId::routing: return key == "mixture" || key == "routing";
     case StageId::training: return key.starts_with("slot/");
-    case StageId::fragility: return key == "fragility";
+    case StageId::fragility: return key == "fragility" || key == "regret";
     default: return false;
   }
 }

@@ -74,6 +74,8 @@ Result<Domain> load_domain(const StreamPlan& plan, const fs::path& folder, std::
   for (std::size_t i = 0; i < files->size(); ++i) {
     auto records = read_records((*files)[i], static_cast<std::uint32_t>(i));
     if (!records) return records.error();
+    if (plan.prompts == "learned")
+      for (Record& record : *records) record.prompt_bytes = 0;
     std::mt19937_64 engine(i + 1);
     shuffle(*records, engine);
     const auto of_all = [&](std::uint64_t sum) { return sum / files->size() + 1; };

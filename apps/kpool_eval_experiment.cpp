@@ -97,10 +97,13 @@ std::string time_text(double seconds) {
   return text;
 }
 
-double mean_of_last(const ordered_json& losses) {
+std::string outcome_text(const ordered_json& row) {
+  if (!row.contains("losses")) return std::to_string(row["births"].size()) + " births";
   double sum = 0;
-  for (const auto& loss : losses.back()) sum += loss.get<double>();
-  return sum / static_cast<double>(losses.back().size());
+  for (const auto& loss : row["losses"].back()) sum += loss.get<double>();
+  char text[32];
+  std::snprintf(text, sizeof text, "mean loss %.4f", sum / static_cast<double>(row["losses"].back().size()));
+  return text;
 }
 
 Result<Assignments> overrides_of(const ExperimentOptions& options) {
@@ -136,9 +139,7 @@ Status run_missing(const ExperimentOptions& options, const Plan& plan, const std
     if (auto written = results.append(*row); !written) return written;
     seconds += (*row)["seconds"].get<double>();
     ++done;
-    char loss[16];
-    std::snprintf(loss, sizeof loss, "%.4f", mean_of_last((*row)["losses"]));
-    say(std::to_string(done) + "/" + std::to_string(missing) + " " + run.name() + ": mean loss " + loss + ", " +
+    say(std::to_string(done) + "/" + std::to_string(missing) + " " + run.name() + ": " + outcome_text(*row) + ", " +
         time_text((*row)["seconds"]) + "; about " +
         time_text(seconds / static_cast<double>(done) * static_cast<double>(missing - done)) + " left");
   }

@@ -13,9 +13,9 @@ Status HeldOutLosses::score_missing(std::uint32_t domain, Answer answer, std::sp
     missing.push_back(i);
   }
   if (samples.empty()) return Done{};
-  if (!answer) scorer_.use_base();
-  else if (auto used = scorer_.use_adapter(learner.save(*answer), std::nullopt); !used) return used;
-  const auto found = scorer_.score(samples);
+  if (!answer) scorer_->use_base();
+  else if (auto used = scorer_->use_adapter(learner.save(*answer), std::nullopt); !used) return used;
+  const auto found = scorer_->score(samples);
   for (std::size_t i = 0; i < missing.size(); ++i) scores[missing[i]] = found[i];
   return Done{};
 }

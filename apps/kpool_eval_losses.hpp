@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <tuple>
@@ -25,7 +26,8 @@ using Answer = std::optional<std::uint32_t>;
 
 class HeldOutLosses {
  public:
-  HeldOutLosses(const std::vector<Domain>& domains, Scorer& scorer) : domains_(domains), scorer_(scorer) {}
+  HeldOutLosses(const std::vector<Domain>& domains, std::unique_ptr<Scorer> scorer)
+      : domains_(domains), scorer_(std::move(scorer)) {}
   /// Mean nats per token of a domain's held-out records. answers: one per record. versions: one per slot.
   Result<double> loss(std::uint32_t domain, std::span<const Answer> answers, const Learner& learner,
                       std::span<const SlotVersion> versions);
@@ -39,7 +41,7 @@ class HeldOutLosses {
                        const Learner& learner, Scores& scores);
 
   const std::vector<Domain>& domains_;
-  Scorer& scorer_;
+  const std::unique_ptr<Scorer> scorer_;
   std::map<std::pair<Answer, std::uint32_t>, std::pair<SlotVersion, Scores>> known_;  ///< by answer and domain
 };
 

@@ -95,11 +95,13 @@ Status read_stream(Table& table, StreamPlan& stream) {
   table.read_choice("shape", stream.shape, {"blocks", "shuffled"});
   table.read_choice("order", stream.order, {"given", "seed"});
   table.read_choice("sources", stream.sources, {"first", "mixed", "in turn"});
+  table.read_choice("prompts", stream.prompts, {"masked", "learned"});
   table.read_choice("gateways", stream.gateways, {"one", "per domain"});
   table.read("rounds", stream.rounds);
   table.read("tokens_per_domain", stream.tokens_per_domain);
   table.read_list("shares", stream.shares);
   table.read("held_out_tokens", stream.held_out_tokens);
+  table.read("learn", stream.learn);
   if (auto done = table.finish(); !done) return done;
   if (stream.domains.empty()) return wrong("the plan's stream names no domains");
   if (!stream.shares.empty() && stream.shares.size() != stream.domains.size())

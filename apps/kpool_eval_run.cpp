@@ -7,11 +7,19 @@
 #include "apps/kpool_eval_assigner.hpp"
 #include "apps/kpool_eval_losses.hpp"
 #include "core/fragility.hpp"
+#include "core/ledger.hpp"
 
 namespace kpool {
 namespace {
 
 using nlohmann::ordered_json;
+
+/// [[generation, records], ...]
+ordered_json table_of(const std::map<std::uint64_t, std::uint64_t>& counts) {
+  ordered_json table = ordered_json::array();
+  for (const auto& [generation, count] : counts) table.push_back({generation, count});
+  return table;
+}
 
 class Run {
  public:
@@ -19,10 +27,10 @@ class Run {
       : plan_(run),
         domains_(*materials.domains),
         assigner_(make_assigner(run, stream, materials.embedding_width)),
-        learner_(make_learner(learner_options(run.config), materials.base)),
-        scorer_(make_scorer({.threads = run.config.train.threads}, materials.base)),
-        losses_(domains_, *scorer_),
+        learner_(stream.learn ? make_learner(learner_options(run.config), materials.base) : nullptr),
+        losses_(domains_, make_scorer({.threads = run.config.train.threads}, materials.base)),
         fragility_(run.config.eviction),
+        ledger_(run.config.eviction.slots, run.config.eviction.half_life_batches),
         versions_(run.config.routing.slots),
         assigned_(domains_.size()),
         prequential_(domains_.size()) {}
@@ -40,14 +48,15 @@ class Run {
   void assign(const Assignment& assignment);
   void tell(const std::vector<StepReport>& reports);
   Answer own_slot(std::uint32_t domain) const;
+  Status measure_losses(ordered_json& row, const std::vector<std::vector<Answer>>& answers);
 
   const RunPlan& plan_;
   const std::vector<Domain>& domains_;
   std::unique_ptr<Assigner> assigner_;
-  std::unique_ptr<Learner> learner_;
-  std::unique_ptr<Scorer> scorer_;
+  std::unique_ptr<Learner> learner_;  ///< null: routing alone
   HeldOutLosses losses_;
   Fragility fragility_;
+  RegretLedger ledger_;
   std::vector<SlotVersion> versions_;                               ///< by slot
   std::vector<std::map<std::uint64_t, std::uint64_t>> assigned_;    ///< by domain: generation -> records
   std::vector<Item> items_;                                         ///< by ticket
@@ -74,7 +83,7 @@ void Run::learn(const Item& item) {
 
 void Run::barrier() {
   carry_out(assigner_->barrier());
-  tell(learner_->flush());
+  if (learner_) tell(learner_->flush());
   std::vector<std::uint32_t> order;
   for (const SlotScore& score : fragility_.ranking()) order.push_back(score.slot);
   assigner_->set_eviction_order(std::move(order));
@@ -89,9 +98,12 @@ void Run::carry_out(const std::vector<Decision>& decisions) {
 }
 
 void Run::open(const Birth& birth) {
-  tell(learner_->flush());
-  learner_->open(birth);
+  if (learner_) {
+    tell(learner_->flush());
+    learner_->open(birth);
+  }
   fragility_.on_birth(birth);
+  ledger_.on_birth(birth);
   versions_[birth.slot] = {birth.generation, 0};
   births_.push_back({{"record", items_.size()}, {"domain", items_.back().domain}, {"slot", birth.slot},
                      {"generation", birth.generation}, {"evicts", birth.evicts}});
@@ -102,7 +114,7 @@ void Run::assign(const Assignment& assignment) {
   const EncodedRecord& record = domains_[item.domain].training[item.record];
   ++assigned_[item.domain][versions_[assignment.slot].generation];
   learning_[assignment.slot] = item.domain;
-  tell(learner_->learn(assignment.slot, {record.origin, record.prompt_tokens, record.tokens}));
+  if (learner_) tell(learner_->learn(assignment.slot, {record.origin, record.prompt_tokens, record.tokens}));
 }
 
 /// A step's loss is booked to the domain of the record that filled it.
@@ -111,6 +123,7 @@ void Run::tell(const std::vector<StepReport>& reports) {
     refused_ += report.refused.size();
     if (!report.refused.empty()) continue;
     fragility_.on_step(report);
+    ledger_.on_step(report);
     ++steps_;
     ++versions_[report.slot].steps;
     if (report.copied) births_.back()["copies"] = versions_[*report.copied].generation;
@@ -134,40 +147,41 @@ Answer Run::own_slot(std::uint32_t domain) const {
 }
 
 Status Run::measure(ordered_json& row) {
-  ordered_json routed, own, queries, owners;
+  ordered_json queries, owners;
+  std::vector<std::vector<Answer>> answers(domains_.size());
   for (std::uint32_t d = 0; d < domains_.size(); ++d) {
-    std::vector<Answer> answers;
     std::map<std::uint64_t, std::uint64_t> counts;  // generation, 0 the base -> held-out records
     for (const EncodedRecord& record : domains_[d].held_out) {
-      answers.push_back(assigner_->classify(record, d));
-      ++counts[answers.back() ? versions_[*answers.back()].generation : 0];
+      answers[d].push_back(assigner_->classify(record, d));
+      ++counts[answers[d].back() ? versions_[*answers[d].back()].generation : 0];
     }
-    auto loss = losses_.loss(d, answers, *learner_, versions_);
-    if (!loss) return loss.error();
-    routed.push_back(*loss);
     const Answer slot = own_slot(d);
     owners.push_back(slot ? versions_[*slot].generation : 0);
-    auto under_own = losses_.loss_under(d, slot, *learner_, versions_);
+    queries.push_back(table_of(counts));
+  }
+  row["owners"].push_back(std::move(owners));
+  row["queries"].push_back(std::move(queries));
+  return learner_ ? measure_losses(row, answers) : Done{};
+}
+
+Status Run::measure_losses(ordered_json& row, const std::vector<std::vector<Answer>>& answers) {
+  ordered_json routed, own;
+  for (std::uint32_t d = 0; d < domains_.size(); ++d) {
+    const auto loss = losses_.loss(d, answers[d], *learner_, versions_);
+    if (!loss) return loss.error();
+    const auto under_own = losses_.loss_under(d, own_slot(d), *learner_, versions_);
     if (!under_own) return under_own.error();
+    routed.push_back(*loss);
     own.push_back(*under_own);
-    ordered_json table;
-    for (const auto& [generation, count] : counts) table.push_back({generation, count});
-    queries.push_back(std::move(table));
   }
   row["losses"].push_back(std::move(routed));
   row["own_losses"].push_back(std::move(own));
-  row["owners"].push_back(std::move(owners));
-  row["queries"].push_back(std::move(queries));
   return Done{};
 }
 
 void Run::finish(ordered_json& row) const {
   ordered_json assigned, prequential;
-  for (const auto& counts : assigned_) {
-    ordered_json table;
-    for (const auto& [generation, count] : counts) table.push_back({generation, count});
-    assigned.push_back(std::move(table));
-  }
+  for (const auto& counts : assigned_) assigned.push_back(table_of(counts));
   for (const auto& [nats, tokens] : prequential_)
     prequential.push_back(tokens > 0 ? ordered_json(nats / tokens) : ordered_json());
   ordered_json slots;
@@ -177,6 +191,8 @@ void Run::finish(ordered_json& row) const {
                      {"value", score.value}});
   row["assigned"] = std::move(assigned);
   row["prequential"] = std::move(prequential);
+  const Regret regret = ledger_.of_pool();
+  row["ledger"] = {{"routing", regret.routing}, {"interference", regret.interference}, {"eviction", regret.eviction}};
   row["births"] = births_;
   row["slots"] = std::move(slots);
   row["records"] = items_.size();

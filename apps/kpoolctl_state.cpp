@@ -7,6 +7,7 @@
 
 #include "apps/kpoolctl_pool.hpp"
 #include "core/fragility.hpp"
+#include "core/ledger.hpp"
 #include "core/router.hpp"
 
 namespace kpool {
@@ -71,11 +72,12 @@ Complaint check_mixture(const std::string& value) {
   return read ? Complaint() : "cannot be read: " + read.error().message;
 }
 
-Complaint check_fragility(const std::string& value, const json& routing) {
+Complaint check_fragility(const std::string& key, const std::string& value, const json& routing) {
   if (!routing.contains("slots")) return std::nullopt;  // the number of slots is not known
   FragilityOptions options;
   options.slots = static_cast<std::uint32_t>(routing["slots"].size());
-  const auto read = Fragility(options).restore(value);
+  const auto read = key == "regret" ? RegretLedger(options.slots, options.half_life_batches).restore(value)
+                                    : Fragility(options).restore(value);
   return read ? Complaint() : "cannot be read: " + read.error().message;
 }
 
@@ -86,7 +88,7 @@ Complaint check_value(const std::string& key, const std::string& value, const js
   if (key == "group") return whole_number(value) ? Complaint() : "is no number";
   if (key == "routing") return check_routing(value);
   if (key == "mixture") return check_mixture(value);
-  if (key == "fragility") return check_fragility(value, routing);
+  if (key == "fragility" || key == "regret") return check_fragility(key, value, routing);
   if (key.starts_with("slot/")) return check_slot(after("slot/"), value, routing);
   if (key.starts_with("source/")) return numbered("source/") ? check_source(value) : "has no number in its key";
   if (key.starts_with("refusals/")) return numbered("refusals/") ? check_refusals(value) : "has no number in its key";

@@ -92,6 +92,13 @@ std::string slots(const json& report) {
   return rows.size() == 1 ? "no slot yet\n" : make_table(rows);
 }
 
+std::string regret(const json& report) {
+  const json& pool = at(report, {"stages", "fragility", "regret"});
+  if (!pool.is_object()) return "";
+  return "regret, nats per token: routing " + text(at(pool, {"routing"}), 3) + ", interference " +
+         text(at(pool, {"interference"}), 3) + ", eviction " + text(at(pool, {"eviction"}), 3) + "\n";
+}
+
 std::string sources(const json& report) {
   Rows rows{{"source", "epoch", "watermark", "received", "open bytes", "refusals kept", "connected"}};
   for (const json& source : at(report, {"stages", "ingestion", "sources"}))
@@ -106,7 +113,7 @@ std::string sources(const json& report) {
 }  // namespace
 
 std::string status_text(const json& report, const json* before) {
-  return head(report) + rates(report, before) + "\n" + slots(report) + "\n" + sources(report);
+  return head(report) + rates(report, before) + "\n" + slots(report) + regret(report) + "\n" + sources(report);
 }
 
 }  // namespace kpool

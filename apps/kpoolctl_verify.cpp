@@ -11,8 +11,8 @@ namespace kpool {
 namespace {
 
 bool is_state(std::string_view key) {
-  return key == "group" || key == "mixture" || key == "routing" || key == "fragility" || key.starts_with("slot/") ||
-         key.starts_with("source/");
+  return key == "group" || key == "mixture" || key == "routing" || key == "fragility" || key == "regret" ||
+         key.starts_with("slot/") || key.starts_with("source/");
 }
 
 std::string length_prefix(std::size_t length) {

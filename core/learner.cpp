@@ -157,6 +157,7 @@ class LoraLearner final : public Learner {
   void measure(const SlotState& state, const Batch& batch, StepReport& report) {
     if (due(report.step, options_.gain_every))
       report.gain = mean_of(nats(weights_, batch, nullptr, workspace_)) - report.loss;
+    if (due(report.step, options_.rival_every)) report.rival = rival_of(report, batch);
     if (!due(report.step, options_.sharpness_every)) return;
     std::vector<float> signs(gradient_.size()), moved(gradient_.size());
     draw_signs(options_.seed, state.generation, report.step, signs);
@@ -167,6 +168,17 @@ class LoraLearner final : public Learner {
       sum += mean_of(nats(weights_, batch, &adapter_, workspace_));
     }
     report.sharpness = 0.5 * (sum - 2 * report.loss);
+  }
+
+  /// The trained slots take turns.
+  std::optional<Rival> rival_of(const StepReport& report, const Batch& batch) {
+    std::vector<std::uint32_t> others;
+    for (std::uint32_t k = 0; k < slots_.size(); ++k)
+      if (k != report.slot && slots_[k].state.step > 0) others.push_back(k);
+    if (others.empty()) return std::nullopt;
+    const std::uint32_t rival = others[report.step / options_.rival_every % others.size()];
+    adapter_.load(slots_[rival].state.weights);
+    return Rival{rival, mean_of(nats(weights_, batch, &adapter_, workspace_))};
   }
 
   const LearnerOptions options_;

@@ -17,6 +17,12 @@
 
 namespace kpool {
 
+/// Another slot's loss on the same tokens.
+struct Rival {
+  std::uint32_t slot = 0;
+  double loss = 0;  ///< nats per token
+};
+
 /// What one optimiser step measured.
 struct StepReport {
   std::uint32_t slot = 0;
@@ -26,6 +32,7 @@ struct StepReport {
   double loss = 0;                  ///< mean nats per token, before the update (prequential)
   std::optional<double> gain;       ///< nats per token: loss without the adapter minus with it, before the update
   std::optional<double> sharpness;  ///< nats: expected rise of the loss under one random sign step
+  std::optional<Rival> rival;       ///< one of the others in turn, before the update
   std::optional<std::uint32_t> copied;  ///< first step of a warm birth: the slot that was copied before it
   std::vector<RefusedRecord> refused;  ///< not empty: the step was rolled back (Refusal::numeric)
 };
@@ -65,6 +72,7 @@ struct LearnerOptions {
   std::uint32_t tokens_per_step = 512;
   std::uint32_t gain_every = 8;       ///< steps of a slot between two measurements of its gain (0: never)
   std::uint32_t sharpness_every = 64; ///< and of its sharpness (0: never)
+  std::uint32_t rival_every = 32;     ///< and of another slot's loss (0: never)
   std::uint64_t seed = 0;
   /// A new slot begins as a copy of the slot that predicts its first step clearly better than the base does, if any.
   bool warm_births = false;

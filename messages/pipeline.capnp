@@ -46,6 +46,7 @@ struct Birth { slot @0 :UInt32; generation @1 :UInt64; evicts @2 :Bool; }
 struct Trained {
   slot @0 :UInt32; step @1 :UInt64; tokens @2 :UInt32; records @3 :UInt32; loss @4 :Float64;
   gain @5 :Float64; hasGain @6 :Bool; sharpness @7 :Float64; hasSharpness @8 :Bool;
+  rivalSlot @9 :UInt32; rivalLoss @10 :Float64; hasRival @11 :Bool;
 }
 struct Refused { origin @0 :Origin; reason @1 :UInt8; }
 struct Barrier { group @0 :UInt64; stage @1 :Text; }

@@ -66,6 +66,7 @@ Trained read(schema::Trained::Reader in) {
   report.loss = in.getLoss();
   if (in.getHasGain()) report.gain = in.getGain();
   if (in.getHasSharpness()) report.sharpness = in.getSharpness();
+  if (in.getHasRival()) report.rival = Rival{in.getRivalSlot(), in.getRivalLoss()};
   return {std::move(report)};
 }
 

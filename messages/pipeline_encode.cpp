@@ -158,6 +158,9 @@ void write(Out envelope, const Trained& trained) {
   out.setGain(report.gain.value_or(0));
   out.setHasSharpness(report.sharpness.has_value());
   out.setSharpness(report.sharpness.value_or(0));
+  out.setHasRival(report.rival.has_value());
+  out.setRivalSlot(report.rival.value_or(Rival{}).slot);
+  out.setRivalLoss(report.rival.value_or(Rival{}).loss);
 }
 
 void write(Out envelope, const Refused& refused) {

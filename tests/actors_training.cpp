@@ -183,6 +183,7 @@ TEST_CASE("the fragility stage ranks at every barrier and at its start, and is w
   CHECK(out.sent.empty());
   REQUIRE(stage.on_message(Barrier{3, "training"}, out));
   const std::vector<std::pair<StageId, std::size_t>> expected = {{StageId::persistence, kind<Part>()},
+                                                                 {StageId::persistence, kind<Part>()},
                                                                  {StageId::persistence, kind<Barrier>()},
                                                                  {StageId::routing, kind<Ranking>()}};
   CHECK(out.order() == expected);
@@ -193,7 +194,7 @@ TEST_CASE("the fragility stage ranks at every barrier and at its start, and is w
 
   FakeOutbox later;
   FragilityStage restarted(FragilityOptions{});
-  REQUIRE(restarted.restore("fragility", out.all<Part>().at(0).value));
+  for (const Part& part : out.all<Part>()) REQUIRE(restarted.restore(part.key, part.value));
   REQUIRE(restarted.start(3, later));
   const auto again = later.to<Ranking>(StageId::routing).at(0);
   CHECK(again.group == 3);

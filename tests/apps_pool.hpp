@@ -10,6 +10,7 @@
 
 #include "core/encoder.hpp"
 #include "core/fragility.hpp"
+#include "core/ledger.hpp"
 #include "core/learner.hpp"
 #include "core/router.hpp"
 #include "storage/store.hpp"
@@ -69,6 +70,7 @@ struct TinyPool {
     fragility.on_birth({0, 1, false});
     fragility.on_birth({1, 2, false});
     values["fragility"] = fragility.save();
+    values["regret"] = RegretLedger(5, 100).save();
     values["routing"] = R"({"slots":[[1,64],[2,0],[0,0],[0,0],[0,0]],"births":2,"evictions":0})";
     values["source/0"] = R"({"key":"k","epoch":1,"watermark":64})";
     values["refusals/3"] = "[[0,7,1]]";

@@ -62,7 +62,7 @@ const char* const report = R"({"version":"0.1.0","uptime_seconds":10.0,"base":"m
   "routing":{"slots":[{"slot":0,"generation":3,"records":90},{"slot":1,"generation":0,"records":0}]},
   "training":{"tokens":5000,"busy_seconds":5.0},
   "fragility":{"slots":[{"slot":0,"steps":12,"tokens":5000,"loss":2.5,"gain":0.25,"fragility":0.5,"value":0.125,
-    "reason":"used last"}]},
+    "reason":"used last"}],"regret":{"routing":0.0125,"interference":0.25,"eviction":0}},
   "persistence":{"group":7,"commits":4,"trouble":"the disk is full"}}})";
 
 }  // namespace
@@ -73,6 +73,7 @@ TEST_CASE("status as text has slots, sources, rates and the store's trouble") {
   INFO(text);
   for (const char* part : {"group 7, 4 commits", "STORE IN TROUBLE: the disk is full", "100 durable", "2 refused",
                            "10.0 records durable, 500.0 tokens trained; trainer busy 50 %", "used last", "2.500",
+                           "interference 0.250",
                            "KEY", "99", "4096 bytes"})
     CHECK(text.find(part) != std::string::npos);
   auto later = json;

@@ -26,7 +26,7 @@ TEST_CASE("a pool as the stages leave it verifies, with a digest of every value 
 TEST_CASE("the digest of the state covers what the pool is, and nothing else") {
   TinyPool pool;
   const std::string before = verify_values(pool.values).state_sha256;
-  for (const char* key : {"group", "mixture", "routing", "fragility", "slot/0", "source/0"}) {
+  for (const char* key : {"group", "mixture", "routing", "fragility", "regret", "slot/0", "source/0"}) {
     Values changed = pool.values;
     changed[key].back() ^= 1;
     CHECK(verify_values(changed).state_sha256 != before);
@@ -56,6 +56,7 @@ TEST_CASE("every value that makes no sense is named") {
   CHECK(problems("routing", "[]").starts_with("routing is no table"));
   CHECK(problems("mixture", "x").starts_with("mixture cannot be read"));
   CHECK(problems("fragility", "x").starts_with("fragility cannot be read"));
+  CHECK(problems("regret", "x").starts_with("regret cannot be read"));
   CHECK(problems("slot/0", "x").starts_with("slot/0 is no safetensors file"));
   CHECK(problems("slot/0", pool.values["slot/1"]) == "slot/0 is of generation 2, routing has 1");
   Values beyond = pool.values;

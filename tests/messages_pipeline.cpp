@@ -69,8 +69,10 @@ TEST_CASE("births, steps and rankings survive a round trip") {
   CHECK((trained.loss == 5.5 && trained.gain == 0.25 && !trained.sharpness));
   report.gain.reset();
   report.sharpness = 1e-3;
+  report.rival = Rival{4, 2.5};
   const auto other = through(pl::Trained{report}).report;
   CHECK((!other.gain && other.sharpness == 1e-3));
+  CHECK((!trained.rival && other.rival && other.rival->slot == 4 && other.rival->loss == 2.5));
   const auto ranking = through(pl::Ranking{6, {{1, 2, 3, 4, 5, 6, 7, 0.5, 9, "long unused"}, {}}});
   CHECK((ranking.group == 6 && ranking.slots.size() == 2));
   const SlotScore& score = ranking.slots[0];

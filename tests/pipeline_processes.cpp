@@ -42,6 +42,12 @@ class Process {
   void signal(int number) {
     if (pid_ != 0 && !status_) kill(pid_, number);
   }
+  /// As ps and the journal show it.
+  std::string name() const {
+    std::string name;
+    std::ifstream("/proc/" + std::to_string(pid_) + "/comm") >> name;
+    return name;
+  }
   /// The exit code once it has ended; negative: the signal.
   std::optional<int> ended() {
     int status = 0;
@@ -102,6 +108,7 @@ struct Processes {
     start(stage);
   }
   void stop() {
+    for (auto& [stage, process] : running) CHECK(process.name() == "kpoold");
     for (auto& [stage, process] : running) process.signal(SIGUSR2);  // wakes the main, and must not end its waiting
     for (auto& [stage, process] : running) process.signal(SIGTERM);
     for (auto& [stage, process] : running) {
