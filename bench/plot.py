@@ -23,7 +23,8 @@ try:
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 except ImportError:
-    sys.exit("bench/plot.py needs the Python package matplotlib: python3 -m venv venv && venv/bin/pip install matplotlib")
+    sys.exit("bench/plot.py needs the Python package matplotlib: the first lines of the file have the command that "
+             "installs it.")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, GREY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
@@ -132,8 +133,9 @@ def pipeline(path, to):
              "end_to_end_per_hop_us": ("gateway to acknowledgement, synced / 8", ORANGE, "s")}
     for name, (label, colour, marker) in shown.items():
         values = latency[name]
-        axis.plot([values[key] for key in QUANTILES if key in values],
-                  [share for key, share in QUANTILES.items() if key in values], color=colour, marker=marker, label=label)
+        keys = [key for key in QUANTILES if key in values]
+        axis.plot([values[key] for key in keys], [QUANTILES[key] for key in keys], color=colour, marker=marker,
+                  label=label)
     axis.set_xscale("log")
     plain(axis.xaxis)
     axis.set_xlabel("µs per hop, one record in an idle pipeline")

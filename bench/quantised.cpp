@@ -128,10 +128,11 @@ int step(const std::string& model, const std::string& weights, std::uint32_t thr
   for (std::size_t i = 0; i <= steps; ++i) {
     for (auto& token : tokens) token = static_cast<std::int32_t>(engine() % side.base->shape().vocabulary);
     losses.push_back(side.train(tokens).loss);
-    std::cerr << "step " << i << ": " << side.times.back().wall << " s, " << side.times.back().processor << " s of CPU\n";
+    const Time& spent = side.times.back();
+    std::cerr << "step " << i << ": " << spent.wall << " s, " << spent.processor << " s of CPU\n";
     if (i == 0) continue;  // maps the file's pages and warms up
-    wall.push_back(side.times.back().wall);
-    processor.push_back(side.times.back().processor);
+    wall.push_back(spent.wall);
+    processor.push_back(spent.processor);
   }
   nlohmann::ordered_json result{
       {"what", "step"},
