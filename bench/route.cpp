@@ -2,7 +2,8 @@
 //   bench_route EMBEDDINGS WIDTH LABELS [key=value...]   raw float32 rows, one label per line
 //   bench_route [--json FILE]                            microseconds per record on synthetic data, as JSON lines
 // The router takes records one by one, so a batch is so many in a row: route_us is the median over batches of the time
-// per record, route_mean_us the mean, which has the renewals of the covariance in it; classify_us is a query's.
+// per record, route_mean_us the mean, which has the renewals of the covariance in it; classify_us is a query's. births:
+// slots that the router opened although nothing was new; after one it renews the covariance more often.
 #include <cstdio>
 #include <map>
 #include <random>
@@ -98,17 +99,20 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
               took_us / static_cast<double>(replay.labels.size()), router->save().size(), born.c_str());
 }
 
+constexpr std::size_t kNoises = 8191;  // prime, so that each domain meets all of them
+
 /// K well separated domains; a record is its domain's center plus noise.
 struct Domains {
   Domains(std::size_t width, std::uint32_t count)
-      : width(width), centers(count * width), noise(1024 * width), x(width) {
+      : width(width), centers(count * width), noise(kNoises * width), x(width) {
     std::mt19937_64 random(1);
     std::normal_distribution<float> normal;
     for (float& value : centers) value = normal(random);
     for (float& value : noise) value = normal(random);
   }
   std::span<const float> record(std::size_t domain, std::size_t i) {
-    for (std::size_t j = 0; j < width; ++j) x[j] = 2 * centers[domain * width + j] + noise[i * 7919 % 1024 * width + j];
+    const float* own = &noise[i * 7919 % kNoises * width];
+    for (std::size_t j = 0; j < width; ++j) x[j] = 2 * centers[domain * width + j] + own[j];
     return x;
   }
   std::size_t width;
@@ -122,6 +126,7 @@ void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std:
   const std::size_t batches = std::max<std::size_t>(20, 1024 / batch);
   std::vector<double> routed, classified;
   double sum = 0;
+  std::size_t births = 0;
   Ticket ticket = 1u << 20;
   for (std::size_t i = 0; i < batches; ++i) {
     std::vector<float> rows;
@@ -135,7 +140,9 @@ void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std:
     const auto each = [&](const std::function<void(std::size_t)>& work) {
       return 1e6 / static_cast<double>(batch) * seconds([&] { for (std::size_t j = 0; j < batch; ++j) work(j); });
     };
-    routed.push_back(each([&](std::size_t j) { router.route(ticket++, row(j)); }));
+    routed.push_back(each([&](std::size_t j) {
+      for (const Decision& decision : router.route(ticket++, row(j))) births += std::holds_alternative<Birth>(decision);
+    }));
     sum += routed.back();
     classified.push_back(each([&](std::size_t j) { router.classify(row(j)); }));
   }
@@ -144,6 +151,7 @@ void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std:
                {"slots_live", live},
                {"batch", batch},
                {"records", batches * batch},
+               {"births", births},
                {"route_us", rounded(median(routed), 2)},
                {"route_mean_us", rounded(sum / static_cast<double>(batches), 2)},
                {"classify_us", rounded(median(classified), 2)}});
