@@ -19,7 +19,8 @@ class FrozenProducts {
  public:
   FrozenProducts(const Base& base, std::int64_t tokens);
   /// {"model_shapes_seconds": all products of one step, "model_shapes_cpu_seconds": their processor time,
-  /// "single_shape_flops": rate of (tokens, 576, 1536), "each": milliseconds}. Medians over a few calls of each.
+  /// "single_shape_flops": rate of (tokens, 576, 1536), "each": milliseconds}. Medians over a few calls of each, the
+  /// processor time a mean.
   nlohmann::json measure();
   /// Of the frozen matrices, a tied one counted once: 134.5 million for SmolLM2-135M.
   std::int64_t parameters() const { return parameters_; }
