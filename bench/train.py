@@ -25,7 +25,7 @@ with the least and the greatest. share_of_limit is against the sum of all frozen
 own shape; share_of_single_shape_limit against rate(512, 576, 1536) / (4 x parameters). ratio_over_peft_cpu compares
 processor time, which other programs on the machine disturb least. peak_memory_mb: ours is the whole process with
 five open slots, from its start; the peer's is that while it trains, its loading left out. breakdown is bench_step's,
-of five steps after the rounds: breakdown_ms has the parts of a step. share_of_limit_cpu is
+of three steps after the rounds: breakdown_ms has the parts of a step. share_of_limit_cpu is
 the same share in processor time: on a busy machine a step is interrupted and the milliseconds of one GEMM seldom
 are, so that share_of_limit is too low there.
 
@@ -155,7 +155,7 @@ def measure_case(options, case, directory):
             f"{name} {samples[name][-1]['seconds']:.3f} s loss {samples[name][-1]['loss']:.4f}" for name in children),
             file=sys.stderr, flush=True)
     parts = json.loads(subprocess.run(
-        [program(options, "bench_step"), options.gguf, str(TOKENS), segments, str(options.threads), precision, "5"],
+        [program(options, "bench_step"), options.gguf, str(TOKENS), segments, str(options.threads), precision, "3"],
         env=values, check=True, capture_output=True, text=True).stdout)
     parameters = children["ours"].hello["parameters"]
     for child in children.values():
