@@ -117,7 +117,7 @@ TEST_CASE("frozen matrix: a quantised base predicts what the dense one predicts"
     for (std::int32_t i = 0; i < 100; ++i) tokens.push_back(i * i % 256);
     const Segment segment{tokens, 1};
     const Batch batch = make_batch(dense->weights(), {&segment, 1});
-    Workspace workspace;
+    Workspace workspace = make_workspace(dense->weights());
     const at::Tensor a = nats(dense->weights(), batch, nullptr, workspace);
     const at::Tensor b = nats(mapped->weights(), batch, nullptr, workspace);
     CHECK(a.sub(b).abs().max().item<float>() < 1e-3f);

@@ -249,7 +249,8 @@ TEST_CASE("bfloat16 agrees with float32 to its precision", "[llama]") {
   const auto tokens = random_tokens(200, 7);
   const Segment segment{tokens, 1};
   const at::Tensor a = nats(exact->weights(), make_batch(exact->weights(), {&segment, 1}), nullptr, workspace);
-  const at::Tensor b = nats(rough->weights(), make_batch(rough->weights(), {&segment, 1}), nullptr, workspace);
+  Workspace own = make_workspace(rough->weights());  // where the processor lacks bfloat16, not the tiles
+  const at::Tensor b = nats(rough->weights(), make_batch(rough->weights(), {&segment, 1}), nullptr, own);
   CHECK(std::abs(a.sub(b).mean().item<float>()) < 0.02f);
   CHECK(a.sub(b).abs().max().item<float>() < 0.5f);
 }
