@@ -219,7 +219,7 @@ class Loader {
     }
     if (quantised_) return matrix;
     if (weights_.operators == Operators::library) matrix.dense = matrix.expanded().to(weights_.device);
-    else matrix.panels = matrix.packed(memory_);
+    else matrix.panels = matrix.packed();
     matrix.parts.clear();
     return matrix;
   }
@@ -228,7 +228,6 @@ class Loader {
   BaseShape& shape_ = weights_.shape;
   const Gguf& file_;
   const BaseOptions& options_;
-  WeightMemory memory_;
   bool part_ = false, quantised_ = false;
   std::optional<Error> error_;
 };

@@ -55,11 +55,11 @@ void unpack_rows(const FrozenMatrix& matrix, std::int64_t row, std::int64_t row_
 
 }  // namespace
 
-at::Tensor FrozenMatrix::packed(WeightMemory& memory) const {
+at::Tensor FrozenMatrix::packed() const {
   at::Tensor out;
   by_type(dtype, [&]<class T>(T) {
     const std::int64_t count = (rows + kPanel - 1) / kPanel, size = panel_size<T>(columns);
-    out = memory.take({count, size}, dtype);
+    out = at::empty({count, size}, dtype);
     T* to = data<T>(out);
     at::parallel_for(0, count, 1, [&](std::int64_t first, std::int64_t end) {
       std::vector<T> block(static_cast<std::size_t>(kPanel * columns));

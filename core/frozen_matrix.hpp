@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "core/gguf.hpp"
-#include "core/weight_memory.hpp"
 
 namespace kpool {
 
@@ -40,7 +39,7 @@ struct FrozenMatrix {
   /// The whole, dense: `dense` itself where it is defined. For comparisons, and for devices that multiply nothing else.
   at::Tensor expanded() const;
   /// What `panels` of it would be.
-  at::Tensor packed(WeightMemory& memory) const;
+  at::Tensor packed() const;
 };
 
 /// Rows of the matrix (an embedding) as float32. ids: (count) int64 on the CPU. Returns (count, columns).

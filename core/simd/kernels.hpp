@@ -58,8 +58,8 @@ struct RowKernels {
   /// panel: bfloat16 (depth / 2 rounded up, kPanel, 2), pairs along the depth; float32 (depth, kPanel).
   void (*pack_rows)(const T* in, std::int64_t stride, std::int64_t depth, std::int64_t count, T* panel);
   void (*pack_columns)(const T* in, std::int64_t stride, std::int64_t depth, std::int64_t count, T* panel);
-  /// From in^T to in, depth and count <= kPanel: out is what pack_rows gives of in, (count, depth), where `panel` is what
-  /// pack_columns gave of it, or `depth` (even in bfloat16) of a deeper panel.
+  /// From in^T to in, depth and count <= kPanel: out is what pack_rows gives of in, (count, depth), where `panel` is
+  /// what pack_columns gave of it, or `depth` (even in bfloat16) of a deeper panel.
   void (*turn_panel)(const T* panel, std::int64_t depth, std::int64_t count, T* out);
   /// out (columns, rows) = in (rows, columns) transposed.
   void (*transpose)(const T* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, T* out,
