@@ -86,34 +86,71 @@ Result<Domain> load_domain(const StreamPlan& plan, const fs::path& folder, std::
   return domain;
 }
 
-std::uint64_t tokens_of(const StreamPlan& plan, std::size_t domain) {
-  if (plan.shares.empty()) return plan.tokens_per_domain;
+/// Tokens of a domain in blocks, and shuffled.
+struct Share {
+  std::uint64_t blocks = 0, shuffled = 0;
+};
+
+Share share_of(const StreamPlan& plan, std::size_t domain) {
+  const std::uint64_t tokens = plan.tokens_per_domain;
+  Share share{plan.shape == "shuffled" ? 0 : tokens, plan.shape == "blocks" ? 0 : tokens};
+  if (plan.shares.empty()) return share;
   const double sum = std::accumulate(plan.shares.begin(), plan.shares.end(), 0.0);
-  const double total = static_cast<double>(plan.tokens_per_domain * plan.domains.size());
-  return static_cast<std::uint64_t>(total * plan.shares[domain] / sum);
+  const auto total = static_cast<double>(share.shuffled * plan.domains.size());
+  share.shuffled = static_cast<std::uint64_t>(total * plan.shares[domain] / sum);
+  return share;
 }
 
-/// A domain's records of this seed, cut into its visits.
-Result<std::vector<std::vector<Item>>> visits_of(const StreamPlan& plan, const Domain& domain, std::uint32_t index,
-                                                 std::mt19937_64& engine) {
-  std::vector<std::uint32_t> order(domain.training.size());
-  std::iota(order.begin(), order.end(), 0);
-  shuffle(order, engine);
-  const std::uint64_t tokens = tokens_of(plan, index);
-  std::uint64_t have = 0;
-  std::size_t count = 0;
-  for (; count < order.size() && have < tokens; ++count) have += domain.training[order[count]].tokens.size();
-  if (have < tokens)
-    return Error{Fault::bad_config, "the domain " + domain.name + " has " + std::to_string(have) +
-                                        " tokens to learn from, the plan wants " + std::to_string(tokens)};
-  order.resize(count);
-  if (plan.sources == "in turn")
-    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+/// Deals a domain's records of one seed, each once.
+class Dealer {
+ public:
+  Dealer(const StreamPlan& plan, const Domain& domain, std::uint32_t index, std::mt19937_64& engine)
+      : domain_(domain), index_(index), order_(domain.training.size()) {
+    std::iota(order_.begin(), order_.end(), 0);
+    shuffle(order_, engine);
+    if (plan.sources != "in turn") return;
+    std::stable_sort(order_.begin(), order_.end(), [&](std::uint32_t a, std::uint32_t b) {
       return domain.training[a].origin.source < domain.training[b].origin.source;
     });
-  std::vector<std::vector<Item>> visits(plan.shape == "blocks" ? plan.rounds : 1);
-  for (std::size_t i = 0; i < count; ++i) visits[i * visits.size() / count].push_back({index, order[i]});
-  return visits;
+  }
+  /// Errors: bad_config, when the domain has no more.
+  Result<std::vector<Item>> deal(std::uint64_t tokens) {
+    std::vector<Item> items;
+    std::uint64_t have = 0;
+    for (; have < tokens && next_ < order_.size(); ++next_) {
+      have += domain_.training[order_[next_]].tokens.size();
+      items.push_back({index_, order_[next_]});
+    }
+    if (have >= tokens) return items;
+    return Error{Fault::bad_config, "the domain " + domain_.name + " has " + std::to_string(have) +
+                                        " tokens to learn from where the plan wants " + std::to_string(tokens)};
+  }
+
+ private:
+  const Domain& domain_;
+  std::uint32_t index_;
+  std::vector<std::uint32_t> order_;
+  std::size_t next_ = 0;
+};
+
+void append_blocks(std::vector<std::vector<Item>> dealt, const std::vector<std::uint32_t>& order, std::uint64_t rounds,
+                   std::vector<StreamSegment>& segments) {
+  for (std::uint64_t round = 0; round < rounds; ++round)
+    for (const std::uint32_t d : order) {
+      const auto at = [&](std::uint64_t r) {
+        return dealt[d].begin() + static_cast<std::ptrdiff_t>(r * dealt[d].size() / rounds);
+      };
+      segments.push_back({d, {at(round), at(round + 1)}});
+    }
+}
+
+/// In as many segments as there are domains, for as many measurements.
+void append_shuffled(std::vector<Item> all, std::size_t count, std::mt19937_64& engine,
+                     std::vector<StreamSegment>& segments) {
+  shuffle(all, engine);
+  const std::size_t first = segments.size();
+  segments.resize(first + count);
+  for (std::size_t i = 0; i < all.size(); ++i) segments[first + i * count / all.size()].items.push_back(all[i]);
 }
 
 }  // namespace
@@ -121,7 +158,9 @@ Result<std::vector<std::vector<Item>>> visits_of(const StreamPlan& plan, const D
 Result<std::vector<Domain>> load_domains(const StreamPlan& plan, const std::string& directory, Encoder& encoder) {
   std::vector<Domain> domains;
   for (std::size_t i = 0; i < plan.domains.size(); ++i) {
-    auto domain = load_domain(plan, fs::path(directory) / plan.domains[i], spare * tokens_of(plan, i), encoder);
+    const Share share = share_of(plan, i);
+    const std::uint64_t tokens = spare * (share.blocks + share.shuffled);
+    auto domain = load_domain(plan, fs::path(directory) / plan.domains[i], tokens, encoder);
     if (!domain) return domain.error();
     domains.push_back(*std::move(domain));
   }
@@ -134,23 +173,21 @@ Result<std::vector<StreamSegment>> make_stream(const StreamPlan& plan, const std
   std::vector<std::uint32_t> order(domains.size());
   std::iota(order.begin(), order.end(), 0);
   if (plan.order == "seed") shuffle(order, engine);
-  std::vector<std::vector<std::vector<Item>>> visits(domains.size());
+  std::vector<std::vector<Item>> blocks(domains.size());
+  std::vector<Item> shuffled;
   for (std::uint32_t d = 0; d < domains.size(); ++d) {
-    auto found = visits_of(plan, domains[d], d, engine);
-    if (!found) return found.error();
-    visits[d] = *std::move(found);
+    Dealer dealer(plan, domains[d], d, engine);
+    const Share share = share_of(plan, d);
+    auto block = dealer.deal(share.blocks);
+    if (!block) return block.error();
+    auto rest = dealer.deal(share.shuffled);
+    if (!rest) return rest.error();
+    blocks[d] = *std::move(block);
+    shuffled.insert(shuffled.end(), rest->begin(), rest->end());
   }
   std::vector<StreamSegment> segments;
-  if (plan.shape == "blocks") {
-    for (std::size_t round = 0; round < plan.rounds; ++round)
-      for (const std::uint32_t d : order) segments.push_back({d, std::move(visits[d][round])});
-    return segments;
-  }
-  std::vector<Item> all;
-  for (auto& each : visits) all.insert(all.end(), each[0].begin(), each[0].end());
-  shuffle(all, engine);
-  segments.resize(domains.size());
-  for (std::size_t i = 0; i < all.size(); ++i) segments[i * segments.size() / all.size()].items.push_back(all[i]);
+  if (plan.shape != "shuffled") append_blocks(std::move(blocks), order, plan.rounds, segments);
+  if (plan.shape != "blocks") append_shuffled(std::move(shuffled), domains.size(), engine, segments);
   return segments;
 }
 

@@ -92,7 +92,7 @@ std::optional<std::string> text_of(const toml::node& node) {
 
 Status read_stream(Table& table, StreamPlan& stream) {
   table.read_list("domains", stream.domains);
-  table.read_choice("shape", stream.shape, {"blocks", "shuffled"});
+  table.read_choice("shape", stream.shape, {"blocks", "shuffled", "both"});
   table.read_choice("order", stream.order, {"given", "seed"});
   table.read_choice("sources", stream.sources, {"first", "mixed", "in turn"});
   table.read_choice("prompts", stream.prompts, {"masked", "learned"});
@@ -104,6 +104,7 @@ Status read_stream(Table& table, StreamPlan& stream) {
   table.read("learn", stream.learn);
   if (auto done = table.finish(); !done) return done;
   if (stream.domains.empty()) return wrong("the plan's stream names no domains");
+  if (!stream.shares.empty() && stream.shape == "blocks") return wrong("shares are of what is shuffled: set shape");
   if (!stream.shares.empty() && stream.shares.size() != stream.domains.size())
     return wrong("the plan's stream has " + std::to_string(stream.domains.size()) + " domains, but " +
                  std::to_string(stream.shares.size()) + " shares");

@@ -15,14 +15,15 @@ namespace kpool {
 /// What is streamed. A segment ends where the losses of all domains are measured.
 struct StreamPlan {
   std::vector<std::string> domains;    ///< folders of *.jsonl in the data directory
-  std::string shape = "blocks";        ///< blocks: one domain after the other | shuffled: all at once
+  std::string shape = "blocks";        ///< blocks: one domain after the other | shuffled: all at once | both: blocks
+                                       ///< of equal length, then as much shuffled
   std::string order = "given";         ///< given | seed: of the domains, drawn anew for each seed
   std::string sources = "first";       ///< first file of a domain | mixed: all its files | in turn: one after the other
   std::string prompts = "masked";      ///< masked: completions alone count | learned: as any other text
   std::string gateways = "one";        ///< one source for the router | per domain
   std::uint64_t rounds = 1;            ///< blocks: every domain comes back so often
   std::uint64_t tokens_per_domain = 12288;
-  std::vector<double> shares;          ///< of all tokens, per domain; empty: equal
+  std::vector<double> shares;          ///< of the shuffled tokens, per domain; empty: equal
   std::uint64_t held_out_tokens = 4096;
   bool learn = true;                   ///< false: routing alone, without learner and losses
 };

@@ -142,7 +142,17 @@ TEST_CASE("a stream has every domain's tokens, in blocks that come back or shuff
   plan.tokens_per_domain = 4000;
   const auto short_of = make_stream(plan, domains, 7);
   REQUIRE_FALSE(short_of);
-  CHECK(short_of.error().message == "the domain a has 600 tokens to learn from, the plan wants 6000");
+  CHECK(short_of.error().message == "the domain a has 600 tokens to learn from where the plan wants 6000");
+  plan = {.domains = {"a", "b"}, .shape = "both", .tokens_per_domain = 200, .shares = {9, 1}};
+  const auto both = make_stream(plan, domains, 7);
+  REQUIRE(both);
+  REQUIRE(both->size() == 4);
+  std::set<std::pair<std::uint32_t, std::uint32_t>> seen;  // no record twice
+  for (const auto& segment : *both)
+    for (const Item& item : segment.items) CHECK(seen.emplace(item.domain, item.record).second);
+  CHECK(seen.size() == 80);
+  CHECK(both->at(1).domain == 1);
+  CHECK(both->at(2).domain == -1);
 }
 
 TEST_CASE("an experiment learns, remembers, is resumed where it was cut, and refuses another plan's results") {

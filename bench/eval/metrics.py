@@ -1,0 +1,109 @@
+"""What one row of kpool-eval says: continual-learning metrics, routing, collapse, and where the loss goes.
+
+Losses are nats per token on held-out text; R[i][j] = -loss of domain j after segment i, as in Lopez-Paz & Ranzato
+(2017). Definitions: docs/evaluation.md.
+"""
+import math
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values) if values else float("nan")
+
+
+def last_segment_of(row):
+    """domain -> index (into the tables of the row) of the last segment that was the domain's alone."""
+    return {domain: i for i, domain in enumerate(row["segments"]) if domain >= 0}
+
+
+def forgetting(losses, last):
+    """Chaudhry et al. 2018, over the lines before the last: max over l < T of R[l][j] - R[T][j], from the domain's own
+    segment on. The domain that was learned last has nothing to forget yet."""
+    values = []
+    for domain, own in last.items():
+        earlier = [line[domain] for line in losses[own:-1]]
+        if earlier:
+            values.append(losses[-1][domain] - min(earlier))
+    return mean(values)
+
+
+def backward_transfer(losses, last):
+    return mean(losses[own][domain] - losses[-1][domain] for domain, own in last.items() if own < len(losses) - 1)
+
+
+def forward_transfer(row):
+    """What a domain gained over the base before its first own segment."""
+    first = {}
+    for i, domain in enumerate(row["segments"]):
+        if domain >= 0:
+            first.setdefault(domain, i)
+    return mean(row["losses"][0][d] - row["losses"][i - 1][d] for d, i in first.items() if i > 1)
+
+
+def regret(row, last):
+    """routing + interference + eviction = loss as routed at the end - loss right after the domain's own learning."""
+    parts = {"routing": [], "interference": [], "eviction": []}
+    for domain, own in last.items():
+        routed, final = row["losses"][-1][domain], row["own_losses"][-1][domain]
+        then = row["own_losses"][own][domain]
+        lost = row["owners"][-1][domain] != row["owners"][own][domain]
+        parts["routing"].append(0 if lost else routed - final)
+        parts["interference"].append(0 if lost else final - then)
+        parts["eviction"].append(routed - then if lost else 0)
+    return {name: mean(values) for name, values in parts.items()}
+
+
+def entropy(shares):
+    return -sum(p * math.log(p) for p in shares if p > 0)
+
+
+def normalised_mutual_information(tables):
+    """Of domain and slot generation; tables: per domain [[generation, records], ...]. Arithmetic mean of entropies."""
+    total = sum(count for table in tables for _, count in table)
+    by_domain = [sum(count for _, count in table) / total for table in tables]
+    by_slot = {}
+    for table in tables:
+        for generation, count in table:
+            by_slot[generation] = by_slot.get(generation, 0) + count / total
+    mutual = sum(count / total * math.log(count / total / by_domain[d] / by_slot[generation])
+                 for d, table in enumerate(tables) for generation, count in table if count)
+    spread = (entropy(by_domain) + entropy(by_slot.values())) / 2
+    return mutual / spread if spread > 0 else 1.0
+
+
+def routing(row):
+    """Share of held-out records that the slot of their own domain answers, at the end; the worst domain's; domains
+    that share their slot with another, or have none."""
+    rates = []
+    for owner, table in zip(row["owners"][-1], row["queries"][-1]):
+        asked = sum(count for _, count in table)
+        rates.append(sum(count for generation, count in table if generation == owner and owner) / asked)
+    owners = [owner for owner in row["owners"][-1] if owner]
+    counts = [sum(c for _, c in table) for table in row["queries"][-1]]
+    return {"routing_accuracy": sum(r * c for r, c in zip(rates, counts)) / sum(counts), "worst_domain": min(rates),
+            "domains_without_own_slot": len(rates) - len(set(owners))}
+
+
+def collapse(row):
+    shares = {}
+    total = sum(count for table in row["assigned"] for _, count in table)
+    for table in row["assigned"]:
+        for generation, count in table:
+            shares[generation] = shares.get(generation, 0) + count / total
+    values = list(shares.values())
+    variance = mean((p - mean(values)) ** 2 for p in values)
+    return {"max_share": max(values), "cv2": variance / mean(values) ** 2, "effective_slots": math.exp(entropy(values))}
+
+
+def of_row(row):
+    last = last_segment_of(row)
+    births = row["births"]
+    values = {"births": len(births), "evictions": sum(birth["evicts"] for birth in births),
+              "extra_births": len(births) - len({birth["domain"] for birth in births}),
+              "nmi": normalised_mutual_information(row["assigned"]), **routing(row), **collapse(row)}
+    if "losses" in row:
+        losses = row["losses"]
+        values |= {"base_loss": mean(losses[0]), "final_loss": mean(losses[-1]), "forgetting": forgetting(losses, last),
+                   "backward_transfer": backward_transfer(losses, last), "forward_transfer": forward_transfer(row),
+                   **{f"regret_{name}": value for name, value in regret(row, last).items()}}
+    return values
