@@ -91,7 +91,7 @@ TEST_CASE("a plan's mistakes are named with their place") {
   Fixture fixture;
   CHECK(fixture.fault_of("name = 'x'\nmethod = ['kpool']\n") == ":2:10: unknown key \"method\"");
   CHECK(fixture.fault_of("name = 'x'\nmethods = ['kpool']\n[stream]\ndomains = ['a']\nshape = 'rounds'\n") ==
-        ":5:9: shape is one of: blocks, shuffled");
+        ":5:9: shape is one of: blocks, shuffled, both");
   CHECK(fixture.fault_of("name = 'x'\nmethods = ['oracle']\n[stream]\ndomains = ['a']\n") ==
         ": methods are kpool, task-id and shared, not oracle");
   CHECK(fixture.fault_of("name = 'x'\nmethods = ['kpool']\nseeds = []\n[stream]\ndomains = ['a']\n") ==
