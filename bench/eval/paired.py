@@ -1,4 +1,4 @@
-"""Paired statistics over seeds: bootstrap intervals, TOST, exact sign flips, Holm. The unit is a seed, never a token."""
+"""Paired statistics over seeds: bootstrap intervals, TOST, exact sign flips, Holm. The unit is a seed, not a token."""
 import itertools
 import math
 import random

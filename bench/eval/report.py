@@ -61,7 +61,8 @@ def number(values, digits):
 
 
 def summary(groups):
-    shown = [column for column in COLUMNS if any(column[0] in one for seeds in groups.values() for one in seeds.values())]
+    known = {key for seeds in groups.values() for one in seeds.values() for key in one}
+    shown = [column for column in COLUMNS if column[0] in known]
     table = [["cell", "method", "n"] + [title for _, title, _ in shown]]
     for (cell, method), seeds in groups.items():
         table.append([cell, method, str(len(seeds))] +
