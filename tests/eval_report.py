@@ -18,13 +18,15 @@ import report  # noqa: E402
 ROW = {"run": "kpool seed=1", "method": "kpool", "seed": 1, "domains": ["a", "b"], "segments": [-1, 0, 1],
        "losses": [[4.0, 5.0], [3.0, 4.8], [3.4, 2.0]], "own_losses": [[4.0, 5.0], [3.0, 5.0], [3.3, 2.0]],
        "owners": [[0, 0], [1, 0], [1, 2]], "queries": [[[[0, 10]], [[0, 10]]]] * 2 + [[[[1, 9], [2, 1]], [[2, 10]]]],
-       "assigned": [[[1, 30]], [[2, 30]]], "births": [{"domain": 0, "evicts": False}, {"domain": 1, "evicts": False}]}
+       "prequential": [3.5, None], "assigned": [[[1, 30]], [[2, 30]]],
+       "births": [{"domain": 0, "evicts": False}, {"domain": 1, "evicts": False}]}
 
 
 class Metrics(unittest.TestCase):
     def test_known_row(self):
         found = metrics.of_row(ROW)
-        for key, value in {"final_loss": 2.7, "base_loss": 4.5, "forgetting": 0.4, "backward_transfer": -0.4,
+        for key, value in {"final_loss": 2.7, "base_loss": 4.5, "forgetting": 0.4, "prequential": 3.5,
+                           "backward_transfer": -0.4,
                            "forward_transfer": 0.2, "routing_accuracy": 0.95, "worst_domain": 0.9, "nmi": 1.0,
                            "effective_slots": 2.0, "extra_births": 0, "regret_routing": 0.05,
                            "regret_interference": 0.15, "regret_eviction": 0}.items():

@@ -104,6 +104,7 @@ def of_row(row):
     if "losses" in row:
         losses = row["losses"]
         values |= {"base_loss": mean(losses[0]), "final_loss": mean(losses[-1]), "forgetting": forgetting(losses, last),
+                   "prequential": mean(loss for loss in row["prequential"] if loss is not None),
                    "backward_transfer": backward_transfer(losses, last), "forward_transfer": forward_transfer(row),
                    **{f"regret_{name}": value for name, value in regret(row, last).items()}}
     return values

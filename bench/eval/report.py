@@ -17,7 +17,8 @@ import tomllib
 import metrics
 import paired
 
-COLUMNS = [("final_loss", "final loss", 4), ("forgetting", "forgetting", 4), ("backward_transfer", "BWT", 4),
+COLUMNS = [("final_loss", "final loss", 4), ("prequential", "prequential", 4), ("forgetting", "forgetting", 4),
+           ("backward_transfer", "BWT", 4),
            ("forward_transfer", "FWT", 4), ("routing_accuracy", "routing", 3), ("worst_domain", "worst domain", 3),
            ("nmi", "NMI", 3), ("births", "births", 1), ("extra_births", "beyond one a domain", 1),
            ("evictions", "evictions", 1), ("effective_slots", "effective slots", 2),
