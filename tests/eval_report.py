@@ -4,12 +4,15 @@ import copy
 import hashlib
 import io
 import json
+import math
 import pathlib
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, sys.argv.pop(1))
+import comparisons  # noqa: E402
+import figures  # noqa: E402
 import metrics  # noqa: E402
 import paired  # noqa: E402
 import report  # noqa: E402
@@ -20,6 +23,16 @@ ROW = {"run": "kpool seed=1", "method": "kpool", "seed": 1, "domains": ["a", "b"
        "owners": [[0, 0], [1, 0], [1, 2]], "queries": [[[[0, 10]], [[0, 10]]]] * 2 + [[[[1, 9], [2, 1]], [[2, 10]]]],
        "prequential": [3.5, None], "assigned": [[[1, 30]], [[2, 30]]],
        "births": [{"domain": 0, "evicts": False}, {"domain": 1, "evicts": False}]}
+
+for number, birth in enumerate(ROW["births"]):
+    birth |= {"slot": number, "generation": number + 1}
+
+
+def tested_row(method, seed, loss, cell=None):
+    """The small run, ending at the same loss on both domains."""
+    row = copy.deepcopy(ROW) | {"method": method, "seed": seed, "cell": cell or {}}
+    row["losses"][-1] = [loss, loss]
+    return row
 
 
 class Metrics(unittest.TestCase):
@@ -40,9 +53,32 @@ class Metrics(unittest.TestCase):
     def test_eviction(self):
         row = copy.deepcopy(ROW)
         row["owners"][2] = [0, 3]
+        row["births"].append({"domain": 1, "evicts": True, "slot": 0, "generation": 3})
         found = metrics.of_row(row)
         self.assertAlmostEqual(found["regret_eviction"], 0.2)
         self.assertEqual(found["domains_without_own_slot"], 1)
+
+    def test_owner_that_changed_but_lives_is_no_eviction(self):
+        row = copy.deepcopy(ROW)
+        row["owners"][2], row["own_losses"][2] = [2, 2], [3.35, 2.0]
+        found = metrics.of_row(row)
+        self.assertEqual(found["regret_eviction"], 0)
+        self.assertAlmostEqual(found["regret_interference"], (3.35 - 3.0) / 2)
+
+    def test_forgetting_looks_at_every_earlier_segment(self):
+        losses = [[1.0, 9.0], [3.0, 9.0], [4.0, 2.0], [3.5, 4.0], [3.9, 2.1]]  # the base's 1.0 is no segment's
+        self.assertAlmostEqual(metrics.forgetting(losses, {0: 3, 1: 4}), 3.9 - 3.0)
+
+    def test_collapse(self):
+        found = metrics.collapse(ROW)
+        self.assertEqual((found["max_share"], found["cv2"], found["dead_slots"], found["collapsed_lines"]), (0.5, 0, 0, 0))
+        row = copy.deepcopy(ROW)
+        row["queries"][2] = [[[1, 10]], [[1, 9], [0, 1]]]  # slot 1 answers all that slots answer
+        row["assigned"] = [[[1, 99], [2, 1]], [[1, 100]]]
+        found = metrics.collapse(row)
+        self.assertEqual((found["max_share"], found["dead_slots"], found["collapsed_lines"]), (0.995, 1, 1))
+        self.assertAlmostEqual(found["cv2"], 0.495 ** 2 / 0.25)
+        self.assertIsNone(metrics.collapsed(row, 1))  # one domain seen
 
     def test_mutual_information(self):
         nmi = metrics.normalised_mutual_information
@@ -62,6 +98,16 @@ class Paired(unittest.TestCase):
             self.assertEqual(paired.tost(far, 0.02)["verdict"], "not shown to be equivalent")
         self.assertEqual(paired.tost([0.0], 0.02)["verdict"], "one pair says nothing")
 
+    def test_two_one_sided_tests_by_hand(self):
+        # mean 0.005, sd 0.01, n = 4: t = (0.02 +- 0.005) / 0.005, that is 5 and 3; t(0.95, 3) = 2.353363
+        spread = 0.01 * math.sqrt(3) / 2
+        found = paired.tost([0.005 + sign * spread for sign in (1, 1, -1, -1)], 0.02)
+        self.assertAlmostEqual(found["sd"], 0.01)
+        self.assertAlmostEqual(found["p_lower"], 0.0076962190, places=8)
+        self.assertAlmostEqual(found["p_upper"], 0.0288344428, places=8)
+        self.assertAlmostEqual(found["ci90"][1], 0.005 + 2.3533634348 * 0.005, places=8)
+        self.assertEqual(found["verdict"], "equivalent")
+
     def test_sign_flips_and_holm(self):
         self.assertAlmostEqual(paired.sign_flip([1, 1, 1, 1]), 2 / 16)
         self.assertEqual([round(p, 9) for p in paired.holm([0.01, 0.04, 0.03])], [0.03, 0.06, 0.06])
@@ -72,14 +118,67 @@ class Paired(unittest.TestCase):
         self.assertTrue(paired.bootstrap(values)[0] < 2.625 < paired.bootstrap(values)[1])
 
 
+class Comparisons(unittest.TestCase):
+    def verdicts(self, shifts, margin=0.02):
+        """Of kpool against three methods: runs of ten seeds that end higher by the shift, a little noise added."""
+        noise = [0.001 * (seed % 3) for seed in range(10)]
+        rows = [tested_row("kpool", seed, 3.0) for seed in range(10)]
+        rows += [tested_row(f"m{shift}", seed, 3.0 + shift + noise[seed]) for shift in shifts for seed in range(10)]
+        return [one["verdict"] for one in comparisons.of_methods(report.grouped(rows), margin)]
+
+    def test_verdicts(self):
+        no = "not shown to be equivalent within 0.02"
+        self.assertEqual(self.verdicts([0.0, 0.5, -0.5, 0.0194]),
+                         ["equivalent within 0.02", no + ": better by more than that", no + ": worse by more than that",
+                          no + ", but not worse by that"])
+
+    def test_holm_over_cells_can_undo_a_verdict(self):
+        rows = []
+        for cell in range(4):
+            for seed, difference in enumerate((0.0164, 0.0094, -0.0036, -0.0036)):  # p about 0.03 alone
+                rows.append(tested_row("kpool", seed, 3 + difference, {"k": str(cell)}))
+                rows.append(tested_row("task-id", seed, 3.0, {"k": str(cell)}))
+        alone = comparisons.of_methods(report.grouped(rows[:8]), 0.02)
+        together = comparisons.of_methods(report.grouped(rows), 0.02)
+        self.assertEqual(alone[0]["verdict"], "equivalent within 0.02")
+        self.assertAlmostEqual(together[0]["p_equivalent_holm"], 4 * alone[0]["p_equivalent_holm"])
+        self.assertEqual({one["verdict"] for one in together}, {"not shown to be equivalent within 0.02"})
+
+    def test_choices_and_divergence(self):
+        rows = [tested_row("task-id", seed, 3 + shift, {"policy": policy})
+                for policy, shift in (("count", 0), ("lru", 0.1)) for seed in range(3)]
+        found = comparisons.of_choices(report.grouped(rows), 0.02)
+        self.assertEqual([(one["of"], one["minus"], one["n"]) for one in found], [("lru", "count", 3)])
+        self.assertAlmostEqual(found[0]["mean"], 0.1)
+        rows[0]["losses"][-1][0] = float("nan")
+        self.assertEqual(comparisons.of_choices(report.grouped(rows), 0.02)[0]["verdict"], "a run diverged")
+
+
 class Report(unittest.TestCase):
-    def run_report(self, digest):
+    def test_orders_that_differ_are_averaged_by_position(self):
+        other = copy.deepcopy(ROW) | {"segments": [-1, 1, 0]}
+        other["losses"] = [line[::-1] for line in ROW["losses"]]
+        table = report.matrix([ROW, other])
+        self.assertEqual(table[0], ["after", "learned 1.", "learned 2."])
+        self.assertEqual(table[2:], [["learned 1.", "3.000", "4.800"], ["learned 2.", "3.400", "2.000"]])
+        self.assertIsNone(report.matrix([ROW, copy.deepcopy(ROW) | {"segments": [-1, 0, -1]}]))
+
+    def test_curve_over_the_one_numeric_setting(self):
+        rows = [tested_row("kpool", seed, float(k), {"k": str(k), "births": kind})
+                for k in (10, 2) for kind in ("fresh", "warm") for seed in (1, 2)]
+        setting, lines = figures.curves(report.grouped(rows))
+        self.assertEqual((setting, list(lines)), ("k", ["kpool, fresh", "kpool, warm"]))
+        self.assertEqual([point[:2] for point in lines["kpool, warm"]], [(2.0, 2.0), (10.0, 10.0)])
+        picture, missing = report.figure(report.grouped(rows))
+        self.assertTrue(picture.startswith("<svg") if picture else "no matplotlib" in missing)
+
+    def run_report(self, digest, rest=""):
         with tempfile.TemporaryDirectory() as directory:
             plan, results = pathlib.Path(directory, "plan.toml"), pathlib.Path(directory, "results.jsonl")
-            plan.write_text('name = "small"\nquestion = "Why?"\n')
+            plan.write_text('name = "small"\nquestion = "Why?"\nmethods = ["kpool", "task-id"]\nseeds = [1, 2]\n')
             known = hashlib.sha256(plan.read_bytes()).hexdigest()
             rows = [dict(ROW, plan=digest or known), dict(ROW, plan=digest or known, method="task-id")]
-            results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            results.write_text("".join(json.dumps(row) + "\n" for row in rows) + rest)
             page = pathlib.Path(directory, "page.html")
             sys.argv = ["report.py", str(plan), str(results), "--html", str(page)]
             with contextlib.redirect_stdout(io.StringIO()):
@@ -88,8 +187,14 @@ class Report(unittest.TestCase):
 
     def test_tables(self):
         page = self.run_report(None)
-        for part in ("<h1>small</h1>", "Why?", "<td>0.4000</td>", "one pair says nothing", "<td>(base)</td>"):
+        for part in ("<h1>small</h1>", "2 of 4 planned runs", "Why?", "<td>0.4000</td>", "one pair says nothing", "<td>(base)</td>"):
             self.assertIn(part, page)
+
+    def test_lines_that_are_no_results(self):
+        self.assertIn("2 of 4 planned runs", self.run_report(None, '{"run": "cut sh'))
+        with self.assertRaises(SystemExit) as refused:
+            self.run_report(None, '{"run": "no plan"}\n')
+        self.assertIn("results.jsonl:3 is no result of kpool-eval", str(refused.exception))
 
     def test_results_of_another_plan_are_refused(self):
         with self.assertRaises(SystemExit) as refused:

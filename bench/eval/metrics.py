@@ -17,14 +17,10 @@ def last_segment_of(row):
 
 
 def forgetting(losses, last):
-    """Chaudhry et al. 2018, over the lines before the last: max over l < T of R[l][j] - R[T][j], from the domain's own
-    segment on. The domain that was learned last has nothing to forget yet."""
-    values = []
-    for domain, own in last.items():
-        earlier = [line[domain] for line in losses[own:-1]]
-        if earlier:
-            values.append(losses[-1][domain] - min(earlier))
-    return mean(values)
+    """Chaudhry et al. 2018: mean over j of max over l < T of R[l][j] - R[T][j], l = 1 being the first segment (line 0, the
+    base, is none). The domain that was learned last has nothing to forget yet."""
+    return mean(losses[-1][domain] - min(line[domain] for line in losses[1:-1])
+                for domain, own in last.items() if own < len(losses) - 1)
 
 
 def backward_transfer(losses, last):
@@ -40,13 +36,19 @@ def forward_transfer(row):
     return mean(row["losses"][0][d] - row["losses"][i - 1][d] for d, i in first.items() if i > 1)
 
 
+def live_generations(row):
+    """Generations that the pool still holds at the end: the last one that was born in each slot."""
+    return set({birth["slot"]: birth["generation"] for birth in row["births"]}.values())
+
+
 def regret(row, last):
     """routing + interference + eviction = loss as routed at the end - loss right after the domain's own learning."""
     parts = {"routing": [], "interference": [], "eviction": []}
+    live = live_generations(row)
     for domain, own in last.items():
         routed, final = row["losses"][-1][domain], row["own_losses"][-1][domain]
-        then = row["own_losses"][own][domain]
-        lost = row["owners"][-1][domain] != row["owners"][own][domain]
+        then, owner = row["own_losses"][own][domain], row["owners"][own][domain]
+        lost = owner != 0 and owner not in live
         parts["routing"].append(0 if lost else routed - final)
         parts["interference"].append(0 if lost else final - then)
         parts["eviction"].append(routed - then if lost else 0)
@@ -60,6 +62,8 @@ def entropy(shares):
 def normalised_mutual_information(tables):
     """Of domain and slot generation; tables: per domain [[generation, records], ...]. Arithmetic mean of entropies."""
     total = sum(count for table in tables for _, count in table)
+    if not total:
+        return float("nan")
     by_domain = [sum(count for _, count in table) / total for table in tables]
     by_slot = {}
     for table in tables:
@@ -84,15 +88,40 @@ def routing(row):
             "domains_without_own_slot": len(rates) - len(set(owners))}
 
 
-def collapse(row):
+def collapsed(row, line):
+    """Whether the held-out records of the domains seen by then (each domain counts the same) go nearly all to one slot:
+    more than 0.9 of what slots answer, or fewer than 1.5 effective slots. None before two domains were seen."""
+    segments = row["segments"][1:line + 1]
+    seen = range(len(row["domains"])) if -1 in segments else set(segments)
+    if len(seen) < 2:
+        return None
     shares = {}
-    total = sum(count for table in row["assigned"] for _, count in table)
+    for domain in seen:
+        table = row["queries"][line][domain]
+        asked = sum(count for _, count in table)
+        for generation, count in table:
+            if generation:
+                shares[generation] = shares.get(generation, 0) + count / asked
+    answered = sum(shares.values())
+    shares = [share / answered for share in shares.values()]
+    return bool(shares) and (max(shares) > 0.9 or math.exp(entropy(shares)) < 1.5)
+
+
+def collapse(row):
+    """Shares of all training records by generation of slot, those that no record reached counting as 0."""
+    counts = {birth["generation"]: 0 for birth in row["births"]}
     for table in row["assigned"]:
         for generation, count in table:
-            shares[generation] = shares.get(generation, 0) + count / total
-    values = list(shares.values())
-    variance = mean((p - mean(values)) ** 2 for p in values)
-    return {"max_share": max(values), "cv2": variance / mean(values) ** 2, "effective_slots": math.exp(entropy(values))}
+            counts[generation] = counts.get(generation, 0) + count
+    total, live = sum(counts.values()), live_generations(row)
+    if not total:
+        return {}
+    shares = [count / total for count in counts.values()]
+    variance = mean((share - mean(shares)) ** 2 for share in shares)
+    return {"max_share": max(shares), "cv2": variance / mean(shares) ** 2, "effective_slots": math.exp(entropy(shares)),
+            "normalised_entropy": entropy(shares) / math.log(len(shares)) if len(shares) > 1 else 0.0,
+            "dead_slots": sum(counts[generation] / total < 0.1 / len(live) for generation in live),
+            "collapsed_lines": sum(collapsed(row, line) or False for line in range(len(row["segments"])))}
 
 
 def of_row(row):

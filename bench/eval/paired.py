@@ -16,8 +16,9 @@ def deviation(values):
 
 
 def bootstrap(values, level=0.95):
-    """Percentile interval of the mean; the same values give the same interval. None for one value."""
-    if len(values) < 2:
+    """Percentile interval of the mean; the same values give the same interval. None for one value, or where
+    one is no finite number."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     generator = random.Random(1)
     means = sorted(mean(generator.choices(values, k=len(values))) for _ in range(RESAMPLES))

@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
-"""Tables and figures of an experiment: report.py PLAN.toml RESULTS.jsonl [--html FILE] [--markdown FILE]
+"""Tables and figures of an experiment: report.py PLAN.toml RESULTS.jsonl [--html FILE] [--markdown FILE] [--json FILE]
 
 Without a file the tables go to standard output. Figures need matplotlib; without it the report has tables alone.
-Needs Python 3.11.
+--json writes the comparisons. Needs Python 3.11.
 """
 import argparse
 import collections
 import hashlib
-import html
-import io
 import json
+import math
 import pathlib
 import sys
 import tomllib
 
+import comparisons
+import figures
 import metrics
 import paired
+import rendering
 
 COLUMNS = [("final_loss", "final loss", 4), ("prequential", "prequential", 4), ("forgetting", "forgetting", 4),
            ("backward_transfer", "BWT", 4),
@@ -23,165 +25,159 @@ COLUMNS = [("final_loss", "final loss", 4), ("prequential", "prequential", 4), (
            ("nmi", "NMI", 3), ("births", "births", 1), ("extra_births", "beyond one a domain", 1),
            ("evictions", "evictions", 1), ("effective_slots", "effective slots", 2),
            ("domains_without_own_slot", "domains without own slot", 2), ("regret_routing", "regret: routing", 4),
-           ("regret_interference", "interference", 4), ("regret_eviction", "eviction", 4)]
+           ("regret_interference", "interference", 4), ("regret_eviction", "eviction", 4),
+           ("max_share", "largest share", 3), ("cv2", "CV²", 2), ("normalised_entropy", "entropy / ln slots", 3), ("dead_slots", "dead slots", 2),
+           ("collapsed_lines", "collapsed lines", 2)]
+ROUTING = {"routing_accuracy", "worst_domain", "nmi", "births", "extra_births", "evictions", "effective_slots",
+           "domains_without_own_slot", "max_share", "cv2", "normalised_entropy", "dead_slots", "collapsed_lines"}
+
+def read_plan(path):
+    try:
+        text = pathlib.Path(path).read_bytes()
+        return tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()
+    except OSError as error:
+        sys.exit(f"{path} cannot be read: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"{path} is no plan: {error}")
 
 
-def read(plan_path, results_path):
-    text = pathlib.Path(plan_path).read_bytes()
-    plan = tomllib.loads(text.decode())
-    digest = hashlib.sha256(text).hexdigest()
+def read_rows(path, plan_path, digest):
+    """A last line that a kill cut short is left out, as kpool-eval does. A loss of null (no finite number) becomes NaN."""
+    try:
+        lines = pathlib.Path(path).read_text().split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} cannot be read: {error}")
     rows = []
-    for number, line in enumerate(pathlib.Path(results_path).read_text().splitlines(), 1):
-        row = json.loads(line)
-        if row["plan"] != digest:
-            sys.exit(f"{results_path}:{number} is of another plan than {plan_path} (SHA-256 {digest[:16]}...)")
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            of_plan = row["plan"]
+        except (ValueError, KeyError, TypeError):
+            sys.exit(f"{path}:{number} is no result of kpool-eval")
+        if of_plan != digest:
+            sys.exit(f"{path}:{number} is of another plan than {plan_path} (SHA-256 {digest[:16]}...)")
+        for name in ("losses", "own_losses"):
+            if name in row:
+                row[name] = [[math.nan if loss is None else loss for loss in line] for line in row[name]]
         rows.append(row)
     if not rows:
-        sys.exit(f"{results_path} holds no results")
-    return plan, digest, rows
+        sys.exit(f"{path} holds no results")
+    return rows
 
 
 def cell_of(row):
-    return ", ".join(f"{key} = {value}" for key, value in row.get("cell", {}).items()) or "all"
+    return tuple(row.get("cell", {}).items())
 
 
 def grouped(rows):
     """(cell, method) -> {seed: metrics}, in the order of the rows."""
-    groups = collections.OrderedDict()
+    groups = {}
     for row in rows:
         groups.setdefault((cell_of(row), row["method"]), {})[row["seed"]] = metrics.of_row(row)
     return groups
 
 
+def planned(plan):
+    """How many runs the plan asks for."""
+    return math.prod([len(plan["methods"]), len(plan.get("seeds", [1]))] +
+                     [len(values) if isinstance(values, list) else 1 for values in plan.get("grid", {}).values()])
+
+
 def number(values, digits):
+    undefined = sum(not math.isfinite(value) for value in values)
+    if undefined:
+        return "–" if undefined == len(values) else f"none in {undefined} of {len(values)} runs"
     text = f"{paired.mean(values):.{digits}f}"
-    interval = paired.bootstrap(values)
-    if interval and digits > 1 and max(values) > min(values):
-        text += f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
-    return text
+    interval = paired.bootstrap(values) if digits > 1 and max(values) > min(values) else None
+    return f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else text
 
 
-def summary(groups):
+def summary(groups, columns):
     known = {key for seeds in groups.values() for one in seeds.values() for key in one}
-    shown = [column for column in COLUMNS if column[0] in known]
-    table = [["cell", "method", "n"] + [title for _, title, _ in shown]]
-    for (cell, method), seeds in groups.items():
-        table.append([cell, method, str(len(seeds))] +
-                     [number([one[key] for one in seeds.values()], digits) for key, _, digits in shown])
+    shown = [column for column in columns if column[0] in known]
+    table = [["cell", "method", "n"] + [title for _, title, _ in shown]] if shown else []
+    for (cell, method), seeds in groups.items() if shown else ():
+        table.append([comparisons.cell_text(cell), method, str(len(seeds))] +
+                     [number([one.get(key, math.nan) for one in seeds.values()], digits) for key, _, digits in shown])
     return table
 
 
-def comparisons(groups, margin):
-    """kpool minus each other method in final loss, by seed; p values adjusted over all cells (Holm)."""
-    found = []
-    for (cell, method), seeds in groups.items():
-        ours = groups.get((cell, "kpool"), {})
-        common = [seed for seed in seeds if seed in ours and "final_loss" in seeds[seed]]
-        if method == "kpool" or not common:
-            continue
-        differences = [ours[seed]["final_loss"] - seeds[seed]["final_loss"] for seed in common]
-        found.append((cell, method, paired.tost(differences, margin), paired.sign_flip(differences)))
-    adjusted = paired.holm([max(test.get("p_lower", 1), test.get("p_upper", 1)) for _, _, test, _ in found])
-    table = [["cell", "kpool minus", "n", "mean", "90 % interval", "p of TOST (Holm)", "sign flips p", "verdict"]]
-    for (cell, method, test, flips), p in zip(found, adjusted):
-        if "mean" not in test:
-            table.append([cell, method, str(test["n"]), "", "", "", "", test["verdict"]])
-            continue
-        verdict = "equivalent" if p < 0.05 else "not shown to be equivalent"
-        table.append([cell, method, str(test["n"]), f"{test['mean']:+.4f}",
-                      "[{:+.4f}, {:+.4f}]".format(*test["ci90"]), f"{p:.2g}", "" if flips is None else f"{flips:.3g}",
-                      f"{verdict} within {margin}"])
+def by_position(row):
+    """The row's domains in the order in which they were first learned; those without a segment of their own last."""
+    order = list(dict.fromkeys(domain for domain in row["segments"] if domain >= 0))
+    return order + [domain for domain in range(len(row["domains"])) if domain not in order]
+
+
+def matrix(members):
+    """Mean losses after each segment: columns are domains, or, where the order differs from seed to seed, the domain
+    that was learned first, second and so on. None where not even that makes the rows alike."""
+    same = len({tuple(row["segments"]) for row in members}) == 1
+    orders = [list(range(len(row["domains"]))) if same else by_position(row) for row in members]
+    segments = {tuple(order.index(domain) if domain >= 0 else -1 for domain in row["segments"])
+                for row, order in zip(members, orders)}
+    if len(segments) > 1:
+        return None
+    names = members[0]["domains"] if same else [f"learned {i + 1}." for i in range(len(orders[0]))]
+    table = [["after"] + names]
+    for i, domain in enumerate(segments.pop()):
+        name = "(base)" if i == 0 else names[domain] if domain >= 0 else "(mixed)"
+        table.append([name] + [f"{paired.mean([row['losses'][i][order[j]] for row, order in zip(members, orders)]):.3f}"
+                               for j in range(len(names))])
     return table
 
 
 def matrices(rows):
-    """Mean losses after each segment, per cell and method, where every run had the same segments."""
-    sets, runs = collections.OrderedDict(), collections.Counter((cell_of(row), row["method"]) for row in rows)
+    sets = collections.OrderedDict()
     for row in rows:
         if "losses" in row:
-            sets.setdefault((cell_of(row), row["method"], tuple(row["segments"])), []).append(row)
-    tables = []
-    for (cell, method, segments), members in sets.items():
-        if len(members) < runs[cell, method]:
-            continue
-        domains = members[0]["domains"]
-        table = [["after"] + domains]
-        for i, domain in enumerate(segments):
-            name = "(base)" if i == 0 else domains[domain] if domain >= 0 else "(mixed)"
-            table.append([name] + [f"{paired.mean([m['losses'][i][d] for m in members]):.3f}"
-                                   for d in range(len(domains))])
-        tables.append((f"{method}, {cell}, n = {len(members)}", table))
-    return tables[:12]
+            sets.setdefault((row["method"], comparisons.cell_text(cell_of(row))), []).append(row)
+    tables = [(f"Losses after each segment: {method}, {cell}, n = {len(members)}", matrix(members))
+              for (method, cell), members in sets.items()]
+    return [(title, table) for title, table in tables if table]
 
 
 def figure(groups):
-    """Final loss over the grid's one numeric axis, as SVG; None where there is none or no matplotlib."""
-    curves = collections.OrderedDict()
-    for (cell, method), seeds in groups.items():
-        key, _, value = cell.partition(" = ")
-        try:
-            values = [one["final_loss"] for one in seeds.values()]
-            curves.setdefault(method, []).append((float(value), paired.mean(values), paired.bootstrap(values)))
-        except (ValueError, KeyError):
-            return None
+    """(SVG or empty, a sentence or empty)"""
+    found = figures.curves(groups)
+    if not found:
+        return "", ""
     try:
-        import matplotlib
-        matplotlib.use("svg")
-        from matplotlib import pyplot
+        return figures.draw(*found), ""
     except ImportError:
-        return None
-    picture, axes = pyplot.subplots(figsize=(7, 4))
-    for method, points in curves.items():
-        points.sort()
-        axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", label=method)
-        if all(p[2] for p in points):
-            axes.fill_between([p[0] for p in points], [p[2][0] for p in points], [p[2][1] for p in points], alpha=0.2)
-    if "rate" in key:
-        axes.set_xscale("log")
-    axes.set(xlabel=key, ylabel="mean final loss (nats per token)")
-    axes.legend()
-    out = io.StringIO()
-    picture.savefig(out, format="svg")
-    return out.getvalue()[out.getvalue().index("<svg"):]
-
-
-def markdown(title, table):
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    return "\n".join([f"### {title}", "", lines[0], "|" + "---|" * len(table[0]), *lines[1:], ""])
-
-
-def page(plan, digest, tables, picture):
-    def cells(tag, line):
-        return "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
-    body = "".join(f"<h2>{html.escape(title)}</h2><table><tr>{cells('th', table[0])}</tr>" +
-                   "".join(f"<tr>{cells('td', line)}</tr>" for line in table[1:]) + "</table>"
-                   for title, table in tables)
-    return (f"<!doctype html><meta charset=utf-8><title>{html.escape(plan['name'])}</title><style>"
-            ":root{color-scheme:light dark}body{font:15px system-ui;margin:2em;max-width:80em}"
-            "table{border-collapse:collapse}td,th{padding:.2em .7em;border-bottom:1px solid #8886;text-align:left}"
-            "svg{background:#fff}</style>"
-            f"<h1>{html.escape(plan['name'])}</h1><p>{html.escape(plan.get('question', ''))}<p>Plan "
-            f"<code>{digest}</code>, margin {plan.get('margin', 0.02)} nats per token.{picture or ''}{body}")
+        return "", f"The curve over {found[0]} is missing: Python here has no matplotlib."
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("plan")
     parser.add_argument("results")
-    parser.add_argument("--html")
-    parser.add_argument("--markdown")
+    for option in ("--html", "--markdown", "--json"):
+        parser.add_argument(option)
     arguments = parser.parse_args()
-    plan, digest, rows = read(arguments.plan, arguments.results)
-    groups = grouped(rows)
-    tables = [("Means over seeds [95 % bootstrap interval]", summary(groups)),
-              ("Final loss, kpool against the others", comparisons(groups, plan.get("margin", 0.02))), *matrices(rows)]
+    plan, digest = read_plan(arguments.plan)
+    rows = read_rows(arguments.results, arguments.plan, digest)
+    groups, margin = grouped(rows), plan.get("margin", 0.02)
+    methods, choices = comparisons.of_methods(groups, margin), comparisons.of_choices(groups, margin)
+    losses, routing = [c for c in COLUMNS if c[0] not in ROUTING], [c for c in COLUMNS if c[0] in ROUTING]
+    tables = [("Loss: means over seeds [95 % bootstrap interval]", summary(groups, losses)),
+              ("Routing and collapse: means over seeds [95 % bootstrap interval]", summary(groups, routing)),
+              ("Final loss, kpool against the others", comparisons.table(methods)),
+              ("Final loss, each choice against the first", comparisons.table(choices)), *matrices(rows)]
     tables = [(title, table) for title, table in tables if len(table) > 1]
-    text = f"Plan `{digest[:16]}`: {plan.get('question', '')}\n\n" + "\n".join(markdown(*each) for each in tables)
+    state = f"{len(rows)} of {planned(plan)} planned runs; margin {margin} nats per token"
+    if arguments.json:
+        found = {"plan": digest, "comparisons": methods + choices}
+        pathlib.Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n")
+    if arguments.html:
+        picture, missing = figure(groups)
+        paragraphs = [plan.get("question", ""), f"Plan {digest}; {state}.", missing]
+        pathlib.Path(arguments.html).write_text(
+            rendering.page(plan["name"], paragraphs, tables, picture, methods + choices))
+    text = f"Plan `{digest[:16]}`: {plan.get('question', '')} ({state})\n\n" + \
+        "\n".join(rendering.markdown(*each) for each in tables)
     if arguments.markdown:
         pathlib.Path(arguments.markdown).write_text(text)
-    if arguments.html:
-        pathlib.Path(arguments.html).write_text(page(plan, digest, tables, figure(groups)))
-    if not arguments.markdown and not arguments.html:
+    if not (arguments.markdown or arguments.html or arguments.json):
         print(text)
 
 
