@@ -1,5 +1,5 @@
-"""Which differences of the mean final loss an experiment shows, paired by seed: kpool against the other methods, and the
-choices of a grid (policies, say) against the first one listed. Questions and corrections: docs/evaluation.md.
+"""Which differences of the mean final loss an experiment shows, paired by seed: kpool against the other methods, and
+the choices of a grid (policies, say) against the first one listed. Questions and corrections: docs/evaluation.md.
 
 groups: (cell, method) -> {seed: metrics}; a cell is a tuple of (setting, value) pairs.
 """

@@ -17,8 +17,8 @@ def last_segment_of(row):
 
 
 def forgetting(losses, last):
-    """Chaudhry et al. 2018: mean over j of max over l < T of R[l][j] - R[T][j], l = 1 being the first segment (line 0, the
-    base, is none). The domain that was learned last has nothing to forget yet."""
+    """Chaudhry et al. 2018: mean over j of max over l < T of R[l][j] - R[T][j], l = 1 being the first segment (line 0,
+    the base, is none). The domain that was learned last has nothing to forget yet."""
     return mean(losses[-1][domain] - min(line[domain] for line in losses[1:-1])
                 for domain, own in last.items() if own < len(losses) - 1)
 

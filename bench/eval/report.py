@@ -20,16 +20,17 @@ import paired
 import rendering
 
 COLUMNS = [("final_loss", "final loss", 4), ("prequential", "prequential", 4), ("forgetting", "forgetting", 4),
-           ("backward_transfer", "BWT", 4),
-           ("forward_transfer", "FWT", 4), ("routing_accuracy", "routing", 3), ("worst_domain", "worst domain", 3),
-           ("nmi", "NMI", 3), ("births", "births", 1), ("extra_births", "beyond one a domain", 1),
-           ("evictions", "evictions", 1), ("effective_slots", "effective slots", 2),
-           ("domains_without_own_slot", "domains without own slot", 2), ("regret_routing", "regret: routing", 4),
-           ("regret_interference", "interference", 4), ("regret_eviction", "eviction", 4),
-           ("max_share", "largest share", 3), ("cv2", "CV²", 2), ("normalised_entropy", "entropy / ln slots", 3), ("dead_slots", "dead slots", 2),
+           ("backward_transfer", "BWT", 4), ("forward_transfer", "FWT", 4), ("routing_accuracy", "routing", 3),
+           ("worst_domain", "worst domain", 3), ("nmi", "NMI", 3), ("births", "births", 1),
+           ("extra_births", "beyond one a domain", 1), ("evictions", "evictions", 1),
+           ("effective_slots", "effective slots", 2), ("domains_without_own_slot", "domains without own slot", 2),
+           ("regret_routing", "regret: routing", 4), ("regret_interference", "interference", 4),
+           ("regret_eviction", "eviction", 4), ("max_share", "largest share", 3), ("cv2", "CV²", 2),
+           ("normalised_entropy", "entropy / ln slots", 3), ("dead_slots", "dead slots", 2),
            ("collapsed_lines", "collapsed lines", 2)]
 ROUTING = {"routing_accuracy", "worst_domain", "nmi", "births", "extra_births", "evictions", "effective_slots",
            "domains_without_own_slot", "max_share", "cv2", "normalised_entropy", "dead_slots", "collapsed_lines"}
+
 
 def read_plan(path):
     try:
@@ -42,9 +43,9 @@ def read_plan(path):
 
 
 def read_rows(path, plan_path, digest):
-    """A last line that a kill cut short is left out, as kpool-eval does. A loss of null (no finite number) becomes NaN."""
+    """A last line that a kill cut short is left out, as kpool-eval does. A loss of null is NaN here."""
     try:
-        lines = pathlib.Path(path).read_text().split("\n")[:-1]
+        lines = pathlib.Path(path).read_text("utf-8").split("\n")[:-1]
     except (OSError, ValueError) as error:
         sys.exit(f"{path} cannot be read: {error}")
     rows = []
@@ -167,16 +168,16 @@ def main():
     state = f"{len(rows)} of {planned(plan)} planned runs; margin {margin} nats per token"
     if arguments.json:
         found = {"plan": digest, "comparisons": methods + choices}
-        pathlib.Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n")
+        pathlib.Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     if arguments.html:
         picture, missing = figure(groups)
         paragraphs = [plan.get("question", ""), f"Plan {digest}; {state}.", missing]
         pathlib.Path(arguments.html).write_text(
-            rendering.page(plan["name"], paragraphs, tables, picture, methods + choices))
+            rendering.page(plan["name"], paragraphs, tables, picture, methods + choices), "utf-8")
     text = f"Plan `{digest[:16]}`: {plan.get('question', '')} ({state})\n\n" + \
         "\n".join(rendering.markdown(*each) for each in tables)
     if arguments.markdown:
-        pathlib.Path(arguments.markdown).write_text(text)
+        pathlib.Path(arguments.markdown).write_text(text, "utf-8")
     if not (arguments.markdown or arguments.html or arguments.json):
         print(text)
 
