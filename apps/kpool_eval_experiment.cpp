@@ -136,6 +136,9 @@ Status run_missing(const ExperimentOptions& options, const Plan& plan, const std
     auto row = carry_out(run, plan.stream, *materials);
     if (!row) return row.error();
     (*row)["plan"] = plan.hash;
+    (*row)["version"] = KPOOL_VERSION;
+    (*row)["base"] = materials->base->fingerprint();
+    if (!options.settings.empty()) (*row)["set"] = options.settings;
     if (auto written = results.append(*row); !written) return written;
     seconds += (*row)["seconds"].get<double>();
     ++done;

@@ -45,8 +45,8 @@ struct Fixture {
   Fixture() {
     write_data(directory);
     kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
-    options = {directory.file("plan.toml"), directory.file("tiny.gguf"), directory.path(), directory.file("out"), {},
-               false};
+    options = {directory.file("plan.toml"), directory.file("tiny.gguf"), directory.path(), directory.file("out"),
+               {"lora.alpha=8"}, false};
     write_plan(plan_text());
   }
   void write_plan(const std::string& text) { std::ofstream(options.plan) << text; }
@@ -161,6 +161,7 @@ TEST_CASE("an experiment learns, remembers, is resumed where it was cut, and ref
   const auto rows = fixture.rows();
   REQUIRE(rows.size() == 6);
   for (const auto& row : rows) {
+    CHECK(row["set"] == nlohmann::json({"lora.alpha=8"}));
     REQUIRE(row["losses"].size() == 3);
     CHECK(row["segments"] == nlohmann::json({-1, 0, 1}));
     for (int domain : {0, 1})  // each is better known after its own segment than before it
