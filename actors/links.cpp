@@ -6,13 +6,10 @@ namespace kpool {
 
 namespace {
 
-// Frames, per socket side.
-constexpr int records_frames_max = 8;
 constexpr int control_frames_max = 4096;
 
-/// from: none for the receiving side. Inside one process a slot's state, tens of megabytes, waits where it lies:
-/// only slot_frames_max of them may. Between processes frames also wait in the kernel, and a peer may vanish with
-/// them; there a bound that tight has stalled pipelines.
+/// from: none for the receiving side. Inside one process a slot's state, tens of megabytes, waits where it lies: only
+/// slot_frames_max of them may. Between processes frames also wait in the kernel, so that bound would not hold.
 int frames_max(const Transport& transport, std::optional<StageId> from, StageId to, Lane lane) {
   if (lane == Lane::control) return control_frames_max;
   constexpr int sent_slots_max = 1, received_slots_max = slot_frames_max - sent_slots_max;

@@ -47,8 +47,10 @@ inline constexpr Edge edges[] = {
     {StageId::serving, StageId::persistence, Lane::control},
 };
 
-/// Slots on their way from training to persistence that libzmq may hold, both sides together.
+/// Slots on their way from training to persistence that libzmq may hold inside one process, both sides together.
 inline constexpr int slot_frames_max = 3;
+/// Frames of the records lane that a socket may hold otherwise.
+inline constexpr int records_frames_max = 8;
 
 /// How stages reach each other: "inproc", "ipc:<directory>" or "tcp:<host>:<first port>" (under
 /// CURVE with the daemon's own key pair at both ends).

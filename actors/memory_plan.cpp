@@ -90,11 +90,11 @@ class Planner {
 
   /// Serialised slots between training and the store.
   void transit() {
-    std::size_t slots = 0;
-    if (has(StageId::training)) slots += 2;     // one that is saved, and its frame
-    if (has(StageId::persistence)) slots += 2;  // a frame that is read, and its value
-    if (slots == 0) return;
-    slots += slot_frames_max;
+    const std::size_t ends = has(StageId::training) + has(StageId::persistence);
+    if (ends == 0) return;
+    // At either end one in use and its frame.
+    const bool inside = config_.engine.transport == "inproc";
+    const std::size_t slots = 2 * ends + (inside ? slot_frames_max : ends * records_frames_max);
     add("slots in transit", slots * facts_.learner.slot, times(slots, facts_.learner.slot));
   }
 

@@ -141,7 +141,10 @@ class LoraLearner final : public Learner {
       best = k;
       most = mean_of(gain);
     }
-    if (best) slots_[index].state.weights = slots_[*best].state.weights;
+    if (best) {
+      slots_[index].state.weights = slots_[*best].state.weights;
+      dirty_.insert(index);  // even if the step itself is refused
+    }
     return best;
   }
 

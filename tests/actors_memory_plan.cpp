@@ -108,6 +108,9 @@ TEST_CASE("a process plans for the stages that it has") {
   const MemoryPlan training = plan_memory(with_stages({"training"}), known);
   CHECK(line(training, "slots") == 50 * mega);
   CHECK(line(training, "slots in transit") == 5 * 10 * mega);
+  Config apart = with_stages({"training"});
+  apart.engine.transport = "ipc:/run/kpool";  // the bound on slots does not hold between processes
+  CHECK(line(plan_memory(apart, facts()), "slots in transit") == 10 * 10 * mega);
   CHECK((line(training, "commit") == 0 && line(training, "gateways") == 0 && line(training, "mixture") == 0));
   CHECK(training.activations_most == 150 * mega);
   known.base = {};  // nothing of it is loaded where only slots are stored

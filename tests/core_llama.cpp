@@ -12,12 +12,12 @@
 #include "core/signum.hpp"
 #include "core/threads.hpp"
 #include "core/weights.hpp"
-#include "tests/temporary_directory.hpp"
-#include "tests/tiny_model.hpp"
+#include "tests/step_fixture.hpp"
 
 using namespace kpool;
 using kpool::testing::TemporaryDirectory;
 using kpool::testing::TinyModel;
+using kpool::testing::random_adapter;
 
 namespace {
 
@@ -34,16 +34,6 @@ std::vector<std::int32_t> random_tokens(std::size_t count, std::uint32_t seed) {
   std::vector<std::int32_t> tokens(count);
   for (auto& token : tokens) token = static_cast<std::int32_t>(engine() % 256);
   return tokens;
-}
-
-/// An adapter whose B is not zero, so that A has a gradient.
-std::vector<float> random_adapter(const LoraLayout& layout) {
-  std::vector<float> flat(layout.size), signs(layout.size);
-  draw_lora(layout, 3, 1, flat);
-  draw_signs(3, 1, 1, signs);
-  for (const LoraPlace& place : layout.places)
-    for (std::int64_t i = 0; i < place.out * layout.rank; ++i) flat[place.b + i] = 0.05f * signs[place.b + i];
-  return flat;
 }
 
 Workspace workspace;  // of all tests here
