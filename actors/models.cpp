@@ -8,6 +8,7 @@
 
 #include "core/llama.hpp"
 #include "core/lora.hpp"
+#include "core/projection.hpp"
 #include "core/threads.hpp"
 #include "messages/pipeline.hpp"
 
@@ -44,7 +45,8 @@ MomentumType momentum_type(const Config& config) {
   return config.train.momentum_type == "bfloat16" ? MomentumType::bfloat16 : MomentumType::float32;
 }
 
-std::size_t mixture_bytes(const RoutingOptions& options, std::size_t width) {
+std::size_t mixture_bytes(const RoutingOptions& options, std::size_t embedding_width) {
+  const std::size_t width = Projection::dimensions(embedding_width, options.dimensions);
   const std::size_t triangle = width * (width + 1) / 2;
   const bool tied = options.covariance == "tied";
   const std::size_t vectors = width * (sizeof(double) + sizeof(float));  // of a slot: mean, whitened mean

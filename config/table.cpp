@@ -78,6 +78,8 @@ std::vector<ConfigKey> model_keys() {
        "of the mixture's Gaussians"},
       {"routing.shrinkage", +at<&C::routing, &RoutingOptions::shrinkage>, 0, 1, {}, nullptr,
        "share of a multiple of the identity in the covariance, at the least"},
+      {"routing.dimensions", +at<&C::routing, &RoutingOptions::dimensions>, 0, 16384, {}, nullptr,
+       "of the mixture, which sees a fixed random projection of the embedding; 0: the embedding itself"},
       {"routing.power", +at<&C::routing, &RoutingOptions::power>, 0.05, 1, {}, nullptr,
        "coordinates of an embedding enter as sign(x) abs(x)^power: tames the few that are huge"},
       {"routing.false_alarm", +at<&C::routing, &RoutingOptions::false_alarm>, 1e-12, 0.5, {}, nullptr,

@@ -101,6 +101,25 @@ KPOOL_CLONES void multiply(const float* triangle, const float* x, float* out, st
   }
 }
 
+/// out[2i] and out[2i + 1]: sum and difference of the halves. One step of the transform; it moves every coordinate's
+/// highest bit to the lowest place.
+KPOOL_CLONES void fold(const float* in, float* out, std::size_t half) {
+  for (std::size_t i = 0; i < half; ++i) {
+    out[2 * i] = in[i] + in[half + i];
+    out[2 * i + 1] = in[i] - in[half + i];
+  }
+}
+
+/// Sums and differences of neighbours `stride` apart, in place.
+KPOOL_CLONES void butterfly(float* values, std::size_t size, std::size_t stride) {
+  for (std::size_t begin = 0; begin < size; begin += 2 * stride)
+    for (std::size_t i = begin; i < begin + stride; ++i) {
+      const float a = values[i], b = values[i + stride];
+      values[i] = a + b;
+      values[i + stride] = a - b;
+    }
+}
+
 KPOOL_CLONES double distance(const float* a, const float* b, std::size_t width) {
   double sums[lanes] = {};
   std::size_t i = 0;
@@ -148,6 +167,17 @@ std::vector<double> gram_lower(std::span<const float> triangle, std::size_t widt
 void multiply_lower(std::span<const float> triangle, std::span<const float> x, std::span<float> out) {
   KPOOL_ASSERT(triangle.size() == triangle_size(x.size()) && out.size() == x.size());
   multiply(triangle.data(), x.data(), out.data(), x.size());
+}
+
+void hadamard(std::vector<float>& values) {
+  KPOOL_ASSERT(values.size() == hadamard_size(values.size()));
+  // Eight neighbours are a vector: what lies within one is folded first, so that the rest runs along vectors.
+  std::vector<float> folded(values.size());
+  for (int step = 0; step < 3; ++step) {
+    fold(values.data(), folded.data(), values.size() / 2);
+    values.swap(folded);
+  }
+  for (std::size_t stride = 8; stride < values.size(); stride *= 2) butterfly(values.data(), values.size(), stride);
 }
 
 double squared_distance(std::span<const float> a, std::span<const float> b) {

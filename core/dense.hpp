@@ -1,7 +1,9 @@
-// Small dense kernels of the mixture: row-major lower triangles, double precision, one thread, a fixed
+// Small dense kernels of the mixture: row-major lower triangles in double precision, the Hadamard transform, one thread, a fixed
 // order of additions (the same calls give the same bits). Any thread; no state.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -28,6 +30,13 @@ std::vector<double> gram_lower(std::span<const float> triangle, std::size_t widt
 
 /// out = triangle x. x, out: (width).
 void multiply_lower(std::span<const float> triangle, std::span<const float> x, std::span<float> out);
+
+/// The length that hadamard wants for `width` values: a power of two of at least 16.
+constexpr std::size_t hadamard_size(std::size_t width) { return std::max<std::size_t>(16, std::bit_ceil(width)); }
+
+/// In place: the Walsh-Hadamard transform without scale, its coordinates in an order of its own. values.size():
+/// hadamard_size of something.
+void hadamard(std::vector<float>& values);
 
 /// Squared Euclidean distance. a, b: (width).
 double squared_distance(std::span<const float> a, std::span<const float> b);

@@ -22,8 +22,8 @@ class Embedder {
   virtual std::size_t width() const = 0;
 };
 
-/// The mean over tokens of the base's hidden state after its first `layers` layers, as it stands in
-/// the residual stream (no norm), of the first tokens_max tokens.
+/// The base's hidden state after its first `layers` layers, each token's scaled to RMS 1, meaned over the first
+/// tokens_max tokens but for the very first.
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
                                              std::uint32_t tokens_max);
 

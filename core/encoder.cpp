@@ -28,7 +28,10 @@ class BaseEmbedder final : public Embedder {
     const Segment segment{tokens.first(std::min<std::size_t>(tokens.size(), tokens_max_))};
     const Batch batch = make_batch(base_->weights(), {&segment, 1});
     const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_);
-    const at::Tensor mean = hidden.narrow(0, 0, batch.tokens).mean(0).cpu().contiguous();
+    const std::int64_t first = batch.tokens > 1 ? 1 : 0;  // the first is where attention rests: the same in every text
+    const at::Tensor rows = hidden.narrow(0, first, batch.tokens - first);
+    const at::Tensor rms = rows.square().mean(1, /*keepdim=*/true).sqrt().clamp_min(1e-6);
+    const at::Tensor mean = rows.div(rms).mean(0).cpu().contiguous();
     const float* values = mean.const_data_ptr<float>();
     return {values, values + mean.numel()};
   }

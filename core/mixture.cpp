@@ -9,8 +9,10 @@
 namespace kpool {
 namespace {
 
-constexpr std::uint64_t refresh_interval_min = 16, refresh_interval_max = 1024;
+constexpr std::uint64_t refresh_interval_min = 16, refresh_interval_max = 4096;
 constexpr std::size_t pending_max = 16;
+/// A slot of more records knows its scatter well: one record in so many is enough to follow it.
+constexpr std::uint64_t thinned_from = 1024, thinned_to = 4;
 /// Means and scatter follow slow drift: older records fade with these memories.
 constexpr double mean_memory = 4096, scatter_memory = 8192;
 /// A slot's weight in the pooled covariance ends here: one long domain must not set the measure of all.
@@ -38,7 +40,6 @@ Mixture::Mixture(Covariance kind, std::uint32_t slots, std::size_t width, double
 }
 
 void Mixture::open(std::uint32_t slot) {
-  flush();
   slots_[slot] = Slot{.live = true,
                       .mean = std::vector<double>(width_, 0.0),
                       .scatter = std::vector<double>(kind_ == Covariance::tied ? triangle_size(width_) : width_, 0.0),
@@ -72,9 +73,6 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
     for (std::size_t i = 0; i < width_; ++i) centered[i] = static_cast<float>(x[i] - center_[i]);
     multiply_lower(whitening_, centered, out.whitened);
   }
-  // The slots share a covariance up to a scale of their own; while one's scale is unknown, all are taken alike.
-  const bool all_settled = std::all_of(slots_.begin(), slots_.end(),
-                                       [](const Slot& slot) { return slot.records == 0 || slot.expected > 0; });
   bool found = false;
   for (std::uint32_t k = 0; k < slots_.size(); ++k) {
     const Slot& slot = slots_[k];
@@ -85,9 +83,7 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
                                                                     : diagonal_distance(slot, x);
     const double usual = slot.expected > 0 ? slot.expected : expected_;
     out.distances[k] = distance / usual;
-    if (!known) out.scores[k] = std::numeric_limits<double>::max();
-    else if (kind_ == Covariance::diagonal) out.scores[k] = distance + slot.log_determinant;
-    else out.scores[k] = all_settled ? out.distances[k] + std::log(usual) : distance;
+    out.scores[k] = known ? distance + slot.log_determinant : std::numeric_limits<double>::max();
     if (!found || out.scores[k] < out.scores[out.best]) out.best = k;
     found = true;
   }
@@ -97,36 +93,32 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
 void Mixture::absorb(std::uint32_t index, std::span<const float> x, const Measured& measured) {
   Slot& slot = slots_[index];
   KPOOL_ASSERT(slot.live && x.size() == width_);
-  if (index != pending_slot_ || pending_weights_.size() == pending_max) flush();
-  pending_slot_ = index;
   ++slot.records;
   const double share = std::max(1.0 / static_cast<double>(slot.records), 1 / mean_memory);
-  const std::size_t begin = pending_.size();
-  pending_.resize(begin + width_);
-  for (std::size_t i = 0; i < width_; ++i) {
-    const double deviation = x[i] - slot.mean[i];
-    slot.mean[i] += share * deviation;
-    pending_[begin + i] = deviation;
+  if (slot.records <= thinned_from || slot.records % thinned_to == 0) {
+    if (slot.pending_weights.size() == pending_max) flush(slot);
+    for (std::size_t i = 0; i < width_; ++i) slot.pending.push_back(x[i] - slot.mean[i]);
+    slot.pending_weights.push_back(1 - share);
+    if (slot.records > 1) slot.freedom += 1;
   }
-  pending_weights_.push_back(1 - share);
-  if (slot.records > 1) slot.freedom += 1;
+  for (std::size_t i = 0; i < width_; ++i) slot.mean[i] += share * (x[i] - slot.mean[i]);
   if (kind_ == Covariance::tied && scaled())
     for (std::size_t i = 0; i < width_; ++i)
       slot.whitened[i] += static_cast<float>(share) * (measured.whitened[i] - slot.whitened[i]);
   if (++absorbed_since_open_ == next_refresh_) refresh();
 }
 
-void Mixture::flush() {
-  if (!pending_weights_.empty()) add_pending(slots_[pending_slot_].scatter);
-  pending_.clear();
-  pending_weights_.clear();
+void Mixture::flush(Slot& slot) const {
+  add_pending(slot, slot.scatter);
+  slot.pending.clear();
+  slot.pending_weights.clear();
 }
 
-void Mixture::add_pending(std::vector<double>& scatter) const {
-  if (kind_ == Covariance::tied) return add_outer_products(scatter, pending_, pending_weights_, width_);
-  for (std::size_t n = 0; n < pending_weights_.size(); ++n)
+void Mixture::add_pending(const Slot& slot, std::vector<double>& scatter) const {
+  if (kind_ == Covariance::tied) return add_outer_products(scatter, slot.pending, slot.pending_weights, width_);
+  for (std::size_t n = 0; n < slot.pending_weights.size(); ++n)
     for (std::size_t i = 0; i < width_; ++i)
-      scatter[i] += pending_weights_[n] * pending_[n * width_ + i] * pending_[n * width_ + i];
+      scatter[i] += slot.pending_weights[n] * slot.pending[n * width_ + i] * slot.pending[n * width_ + i];
 }
 
 /// The covariance within the slots, each weighed by its records up to a limit. Returns the sum of weights.
@@ -143,7 +135,8 @@ double Mixture::pool(std::vector<double>& covariance) const {
 }
 
 void Mixture::refresh() {
-  flush();
+  for (Slot& slot : slots_)
+    if (slot.live) flush(slot);
   kind_ == Covariance::tied ? refresh_tied() : refresh_diagonal();
   for (Slot& slot : slots_)
     if (slot.freedom > scatter_memory) {
@@ -230,7 +223,7 @@ void Mixture::save(BlobWriter& out) const {
   for (std::uint32_t k = 0; k < slots_.size(); ++k) {
     const Slot& slot = slots_[k];
     std::vector<double> scatter = slot.scatter;
-    if (k == pending_slot_ && slot.live) add_pending(scatter);
+    if (slot.live) add_pending(slot, scatter);
     out.put<std::uint8_t>(slot.live);
     out.put(slot.records);
     out.put_all(slot.mean);

@@ -21,7 +21,7 @@ struct Measured {
   std::vector<float> whitened;    ///< (width) tied only: L^-1 (x - center)
   std::vector<double> distances;  ///< (slots) squared Mahalanobis distance, in units of a record's own on average
   std::vector<double> scores;     ///< (slots) -2 log density up to a constant; infinite where the slot is not live
-  std::uint32_t best = 0;         ///< the live slot of the least score
+  std::uint32_t best = 0;         ///< the live slot of the least score, which is of the greatest density
 };
 
 class Mixture {
@@ -56,6 +56,8 @@ class Mixture {
     double expected = 0;           // squared distance of a record of this slot, on average; 0: not known yet
     std::vector<float> whitened;   // (width) tied: whitened mean; diagonal: 1 / variance
     double log_determinant = 0;    // diagonal only
+    std::vector<double> pending;   // (pending, width) deviations that are not yet in the scatter
+    std::vector<double> pending_weights;
   };
 
   void refresh();
@@ -63,8 +65,8 @@ class Mixture {
   void refresh_tied();
   void expect(double rho, double records);
   void refresh_diagonal();
-  void flush();
-  void add_pending(std::vector<double>& scatter) const;
+  void flush(Slot& slot) const;
+  void add_pending(const Slot& slot, std::vector<double>& scatter) const;
   double tied_distance(const Slot& slot, std::span<const float> whitened) const;
   double diagonal_distance(const Slot& slot, std::span<const float> x) const;
 
@@ -80,9 +82,6 @@ class Mixture {
   std::uint64_t refreshes_ = 0;
   std::uint64_t absorbed_since_open_ = 0;
   std::uint64_t next_refresh_ = 0;  // in absorbed_since_open_
-  std::uint32_t pending_slot_ = 0;
-  std::vector<double> pending_;     // (pending, width) deviations not yet in the scatter of pending_slot_
-  std::vector<double> pending_weights_;
 };
 
 }  // namespace kpool

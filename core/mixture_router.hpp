@@ -8,6 +8,7 @@
 
 #include "core/mixture.hpp"
 #include "core/novelty.hpp"
+#include "core/projection.hpp"
 #include "core/router.hpp"
 
 namespace kpool {
@@ -16,7 +17,7 @@ namespace kpool {
 struct Held {
   Ticket ticket = 0;
   std::uint32_t source = 0;
-  std::vector<float> x;  // (width)
+  std::vector<float> x;  // (dimensions)
 };
 
 /// A distance that waits for the outcome of its run.
@@ -45,11 +46,11 @@ class MixtureRouter final : public Router {
  public:
   MixtureRouter(const RoutingOptions& options, std::size_t width)
       : options_(options),
-        width_(width),
+        projection_(width, options.dimensions),
         allowance_(normal_quantile(1 - options.false_alarm) / std::sqrt(options.batch_records)),
         evidence_needed_(options.novel_batches * options.batch_records / 3.0),
-        mixture_(options.covariance == "diagonal" ? Covariance::diagonal : Covariance::tied, options.slots, width,
-                 options.shrinkage),
+        mixture_(options.covariance == "diagonal" ? Covariance::diagonal : Covariance::tied, options.slots,
+                 projection_.dimensions(), options.shrinkage),
         gates_(options.slots) {}
 
   std::vector<Decision> route(Ticket ticket, std::span<const float> x, std::uint32_t source) override;
@@ -74,7 +75,7 @@ class MixtureRouter final : public Router {
 
   // constant
   const RoutingOptions options_;
-  const std::size_t width_;
+  const Projection projection_;
   const double allowance_;        // mean surprise that a batch of a known slot exceeds with chance false_alarm
   const double evidence_needed_;  // for a birth
   // state

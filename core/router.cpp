@@ -20,20 +20,20 @@ constexpr double surprise_query = 3;
 }  // namespace
 
 std::vector<Decision> MixtureRouter::route(Ticket ticket, std::span<const float> x, std::uint32_t source) {
-  KPOOL_ASSERT(x.size() == width_);
+  KPOOL_ASSERT(x.size() == projection_.width());
   if (generation_ == 0) give_birth(source, nullptr);
   judge({ticket, source, transformed(x)});
   return std::exchange(decisions_, {});
 }
 
 std::vector<float> MixtureRouter::transformed(std::span<const float> x) const {
+  if (options_.power == 1) return projection_(x);
   std::vector<float> y(x.begin(), x.end());
-  if (options_.power == 1) return y;
   if (options_.power == 0.5)
     for (float& value : y) value = std::copysign(std::sqrt(std::fabs(value)), value);
   else
     for (float& value : y) value = std::copysign(std::pow(std::fabs(value), static_cast<float>(options_.power)), value);
-  return y;
+  return projection_(y);
 }
 
 /// The least over the slots that have a gate; the slot of the claim has none yet.

@@ -37,7 +37,8 @@ struct RoutingOptions {
   std::uint32_t slots = 5;
   std::string covariance = "tied";  ///< tied | diagonal
   double shrinkage = 0.1;           ///< share of (trace / width) I in the covariance, at the least
-  double power = 0.5;               ///< coordinates enter as sign(x) |x|^power: tames the few that are huge
+  std::uint32_t dimensions = 256;   ///< of the mixture: a random projection of the embedding; 0: all of it
+  double power = 1;                 ///< coordinates enter as sign(x) |x|^power: tames the few that are huge
   double false_alarm = 1e-3;        ///< chance that a batch of a known slot is more surprising than allowed
   std::uint32_t batch_records = 8;  ///< records that are judged together
   std::uint32_t novel_batches = 3;  ///< the evidence of so many batches opens a slot
@@ -58,14 +59,14 @@ class Router {
   /// Query time: the slot whose density is highest, or nothing where the record fits none.
   virtual std::optional<std::uint32_t> classify(std::span<const float> x) const = 0;
   virtual std::string save() const = 0;
-  /// Errors: bad_input (damaged), mismatch (other width or number of slots).
+  /// Errors: bad_input (damaged), mismatch (other shape).
   virtual Status restore(std::string_view bytes) = 0;
 };
 
 std::unique_ptr<Router> make_router(const RoutingOptions& options, std::size_t width);
 
-/// A router as it was saved, for queries. Slots, covariance and width are what the bytes say; the rest is
-/// of `options`. Errors: bad_input.
+/// A router as it was saved, for queries. Its shape (slots, covariance, widths, power) is what the bytes say; the rest
+/// is of `options`. Errors: bad_input.
 struct SavedRouter {
   std::unique_ptr<Router> router;
   std::size_t width = 0;

@@ -8,15 +8,46 @@
 namespace kpool {
 namespace {
 
-constexpr std::string_view state_tag = "kpool mixture 1\n";
+constexpr std::string_view state_tag = "kpool mixture 2\n";
+
+/// What a saved state and a router must agree in.
+struct Shape {
+  std::uint32_t slots = 0;
+  std::uint64_t width = 0, dimensions = 0;
+  double power = 0;
+  bool diagonal = false;
+
+  Shape(const RoutingOptions& options, const Projection& projection)
+      : slots(options.slots),
+        width(projection.width()),
+        dimensions(projection.dimensions()),
+        power(options.power),
+        diagonal(options.covariance == "diagonal") {}
+  explicit Shape(BlobReader& in)
+      : slots(in.get<std::uint32_t>()),
+        width(in.get<std::uint64_t>()),
+        dimensions(in.get<std::uint64_t>()),
+        power(in.get<double>()),
+        diagonal(in.get<std::uint8_t>() != 0) {}
+  void save(BlobWriter& out) const {
+    out.put(slots);
+    out.put(width);
+    out.put(dimensions);
+    out.put(power);
+    out.put<std::uint8_t>(diagonal);
+  }
+  bool operator==(const Shape&) const = default;
+  std::string text() const {
+    return std::to_string(slots) + " slots of width " + std::to_string(width) + ", " + std::to_string(dimensions) +
+           " dimensions, power " + std::to_string(power) + (diagonal ? ", diagonal" : ", tied");
+  }
+};
 
 }  // namespace
 
 std::string MixtureRouter::save() const {
   BlobWriter out(state_tag);
-  out.put(options_.slots);
-  out.put<std::uint64_t>(width_);
-  out.put<std::uint8_t>(options_.covariance == "diagonal");
+  Shape(options_, projection_).save(out);
   out.put(generation_);
   for (const NoveltyGate& gate : gates_) {
     out.put(gate.count);
@@ -49,15 +80,10 @@ Status MixtureRouter::restore(std::string_view bytes) {
   Result<BlobReader> opened = BlobReader::open(bytes, state_tag, "the saved mixture");
   if (!opened) return opened.error();
   BlobReader& in = *opened;
-  const auto slots = in.get<std::uint32_t>();
-  const auto width = in.get<std::uint64_t>();
-  const bool diagonal = in.get<std::uint8_t>() != 0;
-  if (slots != options_.slots || width != width_ || diagonal != (options_.covariance == "diagonal"))
-    return Error{Fault::mismatch, "the saved mixture has " + std::to_string(slots) + " slots of width " +
-                                      std::to_string(width) + (diagonal ? " (diagonal)" : " (tied)") +
-                                      "; this router has " + std::to_string(options_.slots) + " of width " +
-                                      std::to_string(width_) + " (" + options_.covariance + ")"};
-  MixtureRouter read(options_, width_);
+  const Shape saved(in), own(options_, projection_);
+  if (saved != own)
+    return Error{Fault::mismatch, "the saved mixture has " + saved.text() + "; this router has " + own.text()};
+  MixtureRouter read(options_, projection_.width());
   if (!read.read_state(in)) return Error{Fault::bad_input, "the saved mixture is inconsistent"};
   mixture_ = std::move(read.mixture_);
   gates_ = std::move(read.gates_);
@@ -98,12 +124,15 @@ Result<SavedRouter> read_router(std::string_view bytes, RoutingOptions options) 
   constexpr std::uint64_t slots_max = 4096, width_max = 16384;  // beyond, the bytes are nonsense
   Result<BlobReader> opened = BlobReader::open(bytes, state_tag, "the saved mixture");
   if (!opened) return opened.error();
-  options.slots = opened->get<std::uint32_t>();
-  const auto width = opened->get<std::uint64_t>();
-  options.covariance = opened->get<std::uint8_t>() != 0 ? "diagonal" : "tied";
-  if (opened->failed() || options.slots == 0 || options.slots > slots_max || width == 0 || width > width_max)
+  const Shape shape(*opened);
+  if (opened->failed() || shape.slots == 0 || shape.slots > slots_max || shape.width == 0 ||
+      shape.width > width_max || shape.dimensions == 0 || shape.dimensions > shape.width)
     return Error{Fault::bad_input, "the saved mixture has no sensible shape"};
-  SavedRouter saved{make_router(options, width), width};
+  options.slots = shape.slots;
+  options.dimensions = static_cast<std::uint32_t>(shape.dimensions);
+  options.power = shape.power;
+  options.covariance = shape.diagonal ? "diagonal" : "tied";
+  SavedRouter saved{make_router(options, shape.width), shape.width};
   if (auto restored = saved.router->restore(bytes); !restored) return restored.error();
   return saved;
 }
