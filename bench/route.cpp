@@ -29,6 +29,7 @@ bool set_option(RoutingOptions& options, Replay& replay, const std::string& argu
   const auto number = [&] { return static_cast<std::uint32_t>(std::strtoul(value.c_str(), nullptr, 10)); };
   if (key == "slots") options.slots = number();
   else if (key == "covariance") options.covariance = value;
+  else if (key == "dimensions") options.dimensions = number();
   else if (key == "shrinkage") options.shrinkage = std::strtod(value.c_str(), nullptr);
   else if (key == "false_alarm") options.false_alarm = std::strtod(value.c_str(), nullptr);
   else if (key == "power") options.power = std::strtod(value.c_str(), nullptr);
@@ -178,7 +179,7 @@ int main(int argc, char** argv) {
   Results results(argc, argv);
   if (argc == 1) {
     for (const std::size_t width : {576, 384})
-      for (const std::uint32_t slots : {2U, 4U, 6U, 16U, 64U}) measure(width, slots, results);
+      for (const std::uint32_t slots : {2U, 4U, 6U, 8U, 16U, 64U}) measure(width, slots, results);
     return 0;
   }
   RoutingOptions options;

@@ -1,6 +1,10 @@
 #include "core/dense.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
+#include <numbers>
 
 #include "core/result.hpp"
 
@@ -15,6 +19,16 @@ namespace kpool {
 namespace {
 
 constexpr std::size_t lanes = 16;
+/// Half as wide: GCC 12 takes vectors apart that are wider than the target's.
+using Half [[gnu::vector_size(lanes / 2 * sizeof(float))]] = float;
+
+__attribute__((always_inline)) inline Half load(const float* from) {
+  Half values;
+  std::memcpy(&values, from, sizeof values);
+  return values;
+}
+
+std::size_t odd_part(std::size_t width) { return width >> std::countr_zero(width); }
 
 /// Partial sums in lanes, so that the compiler may use vectors without changing the order of additions.
 template <class Value>
@@ -94,10 +108,25 @@ KPOOL_CLONES void gram(const float* triangle, double* out, std::size_t width) {
   }
 }
 
-KPOOL_CLONES void multiply(const float* triangle, const float* x, float* out, std::size_t width) {
-  for (std::size_t i = 0; i < width; ++i) {
-    out[i] = dot(triangle, x, i + 1);
-    triangle += i + 1;
+/// Two columns at a time, in sums of their own, to hide the latency of an addition.
+KPOOL_CLONES void multiply(const float* panels, const float* x, float* out, std::size_t width) {
+  constexpr std::size_t half = lanes / 2;
+  for (std::size_t row = 0; row < width; row += lanes) {
+    const std::size_t columns = std::min(row + lanes, width);
+    Half a{}, b{}, c{}, d{};
+    for (std::size_t j = 0; j + 1 < columns; j += 2, panels += 2 * lanes) {
+      a += load(panels) * x[j];
+      b += load(panels + half) * x[j];
+      c += load(panels + lanes) * x[j + 1];
+      d += load(panels + lanes + half) * x[j + 1];
+    }
+    if (columns % 2 != 0) {
+      a += load(panels) * x[columns - 1];
+      b += load(panels + half) * x[columns - 1];
+      panels += lanes;
+    }
+    const Half sums[2] = {a + c, b + d};
+    std::memcpy(out + row, sums, (columns - row) * sizeof(float));
   }
 }
 
@@ -120,17 +149,37 @@ KPOOL_CLONES void butterfly(float* values, std::size_t size, std::size_t stride)
     }
 }
 
-KPOOL_CLONES double distance(const float* a, const float* b, std::size_t width) {
-  double sums[lanes] = {};
+/// out = basis in, along the middle axis of (width / (m neighbours), m, neighbours).
+KPOOL_CLONES void rotate(const float* in, const float* basis, float* out, std::size_t width, std::size_t m,
+                         std::size_t neighbours) {
+  for (std::size_t begin = 0; begin < width; begin += m * neighbours)
+    for (std::size_t i = 0; i < m; ++i)
+      if (neighbours == sizeof(Half) / sizeof(float)) {
+        Half sums{};
+        for (std::size_t j = 0; j < m; ++j) sums += load(in + begin + j * neighbours) * basis[i * m + j];
+        std::memcpy(out + begin + i * neighbours, &sums, sizeof sums);
+      } else {
+        for (std::size_t n = 0; n < neighbours; ++n) {
+          float sum = 0;
+          for (std::size_t j = 0; j < m; ++j) sum += in[begin + j * neighbours + n] * basis[i * m + j];
+          out[begin + i * neighbours + n] = sum;
+        }
+      }
+}
+
+KPOOL_CLONES float distance(const float* a, const float* b, std::size_t width) {
+  constexpr std::size_t half = lanes / 2;
+  Half even{}, odd{};
   std::size_t i = 0;
-  for (; i + lanes <= width; i += lanes)
-    for (std::size_t lane = 0; lane < lanes; ++lane) {
-      const double difference = double{a[i + lane]} - b[i + lane];
-      sums[lane] += difference * difference;
-    }
-  double total = 0;
-  for (; i < width; ++i) total += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
-  for (const double sum : sums) total += sum;
+  for (; i + lanes <= width; i += lanes) {
+    const Half left = load(a + i) - load(b + i), right = load(a + i + half) - load(b + i + half);
+    even += left * left;
+    odd += right * right;
+  }
+  even += odd;
+  float total = 0;
+  for (; i < width; ++i) total += (a[i] - b[i]) * (a[i] - b[i]);
+  for (std::size_t lane = 0; lane < half; ++lane) total += even[lane];
   return total;
 }
 
@@ -164,20 +213,48 @@ std::vector<double> gram_lower(std::span<const float> triangle, std::size_t widt
   return product;
 }
 
-void multiply_lower(std::span<const float> triangle, std::span<const float> x, std::span<float> out) {
-  KPOOL_ASSERT(triangle.size() == triangle_size(x.size()) && out.size() == x.size());
-  multiply(triangle.data(), x.data(), out.data(), x.size());
+std::vector<float> pack_lower(std::span<const float> triangle, std::size_t width) {
+  KPOOL_ASSERT(triangle.size() == triangle_size(width));
+  std::vector<float> panels;
+  for (std::size_t row = 0; row < width; row += lanes) {
+    const std::size_t end = std::min(row + lanes, width);
+    for (std::size_t column = 0; column < end; ++column)
+      for (std::size_t i = row; i < row + lanes; ++i)
+        panels.push_back(i < end && column <= i ? triangle[triangle_row(i) + column] : 0.0F);
+  }
+  return panels;
 }
 
-void hadamard(std::vector<float>& values) {
-  KPOOL_ASSERT(values.size() == hadamard_size(values.size()));
-  // Eight neighbours are a vector: what lies within one is folded first, so that the rest runs along vectors.
-  std::vector<float> folded(values.size());
-  for (int step = 0; step < 3; ++step) {
-    fold(values.data(), folded.data(), values.size() / 2);
-    values.swap(folded);
+void multiply_lower(std::span<const float> panels, std::span<const float> x, std::span<float> out) {
+  KPOOL_ASSERT(out.size() == x.size());
+  multiply(panels.data(), x.data(), out.data(), x.size());
+}
+
+std::vector<float> odd_basis(std::size_t width) {
+  const std::size_t m = odd_part(width);
+  const double unit = std::numbers::pi / static_cast<double>(m);
+  std::vector<float> basis(m * m);
+  for (std::size_t i = 0; i < m; ++i)
+    for (std::size_t j = 0; j < m; ++j)
+      basis[i * m + j] = static_cast<float>(std::sqrt((i == 0 ? 1.0 : 2.0) / static_cast<double>(m)) *
+                                            std::cos(unit * static_cast<double>(i) * (static_cast<double>(j) + 0.5)));
+  return basis;
+}
+
+void mix(std::vector<float>& values, std::span<const float> basis) {
+  const std::size_t width = values.size(), m = odd_part(width);
+  KPOOL_ASSERT(basis.size() == m * m);
+  std::vector<float> other(width);
+  // Three steps by folding make a vector of neighbours; the other steps run along such vectors.
+  std::size_t neighbours = 1;
+  for (; neighbours < std::min<std::size_t>(8, width / m); neighbours *= 2) {
+    fold(values.data(), other.data(), width / 2);
+    values.swap(other);
   }
-  for (std::size_t stride = 8; stride < values.size(); stride *= 2) butterfly(values.data(), values.size(), stride);
+  for (std::size_t stride = neighbours * m; 2 * stride <= width; stride *= 2) butterfly(values.data(), width, stride);
+  if (m == 1) return;
+  rotate(values.data(), basis.data(), other.data(), width, m, neighbours);
+  values.swap(other);
 }
 
 double squared_distance(std::span<const float> a, std::span<const float> b) {

@@ -1,9 +1,7 @@
-// Small dense kernels of the mixture: row-major lower triangles in double precision, the Hadamard transform, one thread, a fixed
+// Small dense kernels of the mixture: row-major lower triangles in double precision, a fast orthogonal transform, one thread, a fixed
 // order of additions (the same calls give the same bits). Any thread; no state.
 #pragma once
 
-#include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -28,15 +26,19 @@ std::vector<float> inverse_lower(std::span<const double> factor, std::size_t wid
 /// W^T W of a packed lower triangle W, packed.
 std::vector<double> gram_lower(std::span<const float> triangle, std::size_t width);
 
-/// out = triangle x. x, out: (width).
-void multiply_lower(std::span<const float> triangle, std::span<const float> x, std::span<float> out);
+/// A packed lower triangle as multiply_lower reads it: panels of 16 rows, column by column.
+std::vector<float> pack_lower(std::span<const float> triangle, std::size_t width);
 
-/// The length that hadamard wants for `width` values: a power of two of at least 16.
-constexpr std::size_t hadamard_size(std::size_t width) { return std::max<std::size_t>(16, std::bit_ceil(width)); }
+/// out = triangle x, of panels by pack_lower. x, out: (width).
+void multiply_lower(std::span<const float> panels, std::span<const float> x, std::span<float> out);
 
-/// In place: the Walsh-Hadamard transform without scale, its coordinates in an order of its own. values.size():
-/// hadamard_size of something.
-void hadamard(std::vector<float>& values);
+/// The orthonormal cosine transform (DCT-II) of the odd part m of width. (m, m)
+std::vector<float> odd_basis(std::size_t width);
+
+/// In place, an orthogonal transform that mixes all values in width (log2 q + m) operations: Walsh-Hadamard of q by
+/// cosine of m, where values.size() = q m, q a power of two, m odd, basis = odd_basis of it. The order of the
+/// coordinates is its own; lengths grow by sqrt(q).
+void mix(std::vector<float>& values, std::span<const float> basis);
 
 /// Squared Euclidean distance. a, b: (width).
 double squared_distance(std::span<const float> a, std::span<const float> b);

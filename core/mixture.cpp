@@ -71,7 +71,7 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
     std::vector<float>& centered = out.centered;
     centered.resize(width_);
     for (std::size_t i = 0; i < width_; ++i) centered[i] = static_cast<float>(x[i] - center_[i]);
-    multiply_lower(whitening_, centered, out.whitened);
+    multiply_lower(panels_, centered, out.whitened);
   }
   bool found = false;
   for (std::uint32_t k = 0; k < slots_.size(); ++k) {
@@ -97,7 +97,9 @@ void Mixture::absorb(std::uint32_t index, std::span<const float> x, const Measur
   const double share = std::max(1.0 / static_cast<double>(slot.records), 1 / mean_memory);
   if (slot.records <= thinned_from || slot.records % thinned_to == 0) {
     if (slot.pending_weights.size() == pending_max) flush(slot);
-    for (std::size_t i = 0; i < width_; ++i) slot.pending.push_back(x[i] - slot.mean[i]);
+    const std::size_t begin = slot.pending.size();
+    slot.pending.resize(begin + width_);
+    for (std::size_t i = 0; i < width_; ++i) slot.pending[begin + i] = x[i] - slot.mean[i];
     slot.pending_weights.push_back(1 - share);
     if (slot.records > 1) slot.freedom += 1;
   }
@@ -159,6 +161,7 @@ void Mixture::refresh_tied() {
   for (std::size_t i = 0; i < width_; ++i) factor[triangle_row(i) + i] += ridge;
   if (!cholesky(factor, width_)) return;
   whitening_ = inverse_lower(factor, width_);
+  panels_ = pack_lower(whitening_, width_);
   expect(rho, records);
 
   if (refreshes_++ == 0)
@@ -168,7 +171,7 @@ void Mixture::refresh_tied() {
   for (Slot& slot : slots_) {
     if (!slot.live) continue;
     for (std::size_t i = 0; i < width_; ++i) centered[i] = static_cast<float>(slot.mean[i] - center_[i]);
-    multiply_lower(whitening_, centered, slot.whitened);
+    multiply_lower(panels_, centered, slot.whitened);
   }
 }
 
@@ -266,8 +269,10 @@ bool Mixture::restore(BlobReader& in) {
   read.next_refresh_ = in.get<std::uint64_t>();
   const std::size_t whitening_size = kind_ == Covariance::tied && read.scaled() ? scatter_size : 0;
   fits = fits && !in.failed() && read.center_.size() == width_ && read.whitening_.size() == whitening_size;
-  if (fits) *this = std::move(read);
-  return fits;
+  if (!fits) return false;
+  if (!read.whitening_.empty()) read.panels_ = pack_lower(read.whitening_, width_);
+  *this = std::move(read);
+  return true;
 }
 
 }  // namespace kpool

@@ -79,6 +79,7 @@ class Mixture {
   std::vector<double> center_;     // (width) what is subtracted before whitening
   std::vector<float> whitening_;   // packed (width, width) L^-1 of the covariance at the last refresh
   double expected_ = 1;            // squared distance of a record to its own mean, on average over the pool
+  std::vector<float> panels_;      // of the whitening, for multiply_lower
   std::uint64_t refreshes_ = 0;
   std::uint64_t absorbed_since_open_ = 0;
   std::uint64_t next_refresh_ = 0;  // in absorbed_since_open_

@@ -1,6 +1,5 @@
 #include "core/projection.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -14,22 +13,23 @@ Projection::Projection(std::size_t width, std::size_t wanted)
     : width_(width), dimensions_(dimensions(width, wanted)) {
   if (dimensions_ == width_) return;
   std::mt19937_64 random(width_);  // fixed by the standard, unlike its distributions
-  const std::size_t padded = hadamard_size(width_);
-  const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(dimensions_)));
+  basis_ = odd_basis(width_);
+  const double power_of_two = static_cast<double>(width_) / std::sqrt(static_cast<double>(basis_.size()));
+  const auto scale = static_cast<float>(1 / std::sqrt(power_of_two));
   signs_.resize(width_);
   for (float& sign : signs_) sign = random() >> 63 ? scale : -scale;
-  chosen_.resize(padded);
+  chosen_.resize(width_);
   std::iota(chosen_.begin(), chosen_.end(), 0U);
-  for (std::size_t i = 0; i < dimensions_; ++i) std::swap(chosen_[i], chosen_[i + random() % (padded - i)]);
+  for (std::size_t i = 0; i < dimensions_; ++i) std::swap(chosen_[i], chosen_[i + random() % (width_ - i)]);
   chosen_.resize(dimensions_);
 }
 
 std::vector<float> Projection::operator()(std::span<const float> x) const {
   KPOOL_ASSERT(x.size() == width_);
   if (signs_.empty()) return {x.begin(), x.end()};
-  std::vector<float> values(hadamard_size(width_), 0.0F);
+  std::vector<float> values(width_);
   for (std::size_t i = 0; i < width_; ++i) values[i] = signs_[i] * x[i];
-  hadamard(values);
+  mix(values, basis_);
   std::vector<float> y(dimensions_);
   for (std::size_t i = 0; i < dimensions_; ++i) y[i] = values[chosen_[i]];
   return y;

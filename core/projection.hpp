@@ -1,7 +1,6 @@
 // A fixed random projection of embeddings onto fewer coordinates: a covariance of p coordinates costs p^2, and distances
-// between means need some hundred of them. Random signs, a Walsh-Hadamard transform and a random choice of its
-// coordinates (Ailon and Chazelle 2009; Tropp 2011), so that d log d additions do what a dense matrix needs d p products
-// for. It depends on the two widths alone: a saved mixture fits every process. Immutable: any thread.
+// between means need some hundreds of them. Random signs, a fast orthogonal transform and a random choice of its
+// coordinates (Ailon and Chazelle 2009; Tropp 2011): orthonormal directions, as of a dense matrix, for far less work. It depends on the two widths alone: a saved mixture fits every process. Immutable: any thread.
 #pragma once
 
 #include <cstddef>
@@ -20,12 +19,13 @@ class Projection {
   }
   std::size_t width() const { return width_; }
   std::size_t dimensions() const { return dimensions_; }
-  /// x: (width). Returns (dimensions); lengths are kept on average.
+  /// x: (width). Returns (dimensions): its coordinates along orthonormal directions.
   std::vector<float> operator()(std::span<const float> x) const;
 
  private:
   std::size_t width_, dimensions_;
   std::vector<float> signs_;           // (width), with the scale in them; empty: the identity
+  std::vector<float> basis_;
   std::vector<std::uint32_t> chosen_;  // (dimensions), coordinates of the transform
 };
 

@@ -37,7 +37,7 @@ struct RoutingOptions {
   std::uint32_t slots = 5;
   std::string covariance = "tied";  ///< tied | diagonal
   double shrinkage = 0.1;           ///< share of (trace / width) I in the covariance, at the least
-  std::uint32_t dimensions = 256;   ///< of the mixture: a random projection of the embedding; 0: all of it
+  std::uint32_t dimensions = 320;   ///< of the mixture: a random projection of the embedding; 0: all of it
   double power = 1;                 ///< coordinates enter as sign(x) |x|^power: tames the few that are huge
   double false_alarm = 1e-3;        ///< chance that a batch of a known slot is more surprising than allowed
   std::uint32_t batch_records = 8;  ///< records that are judged together
