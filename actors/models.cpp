@@ -77,6 +77,7 @@ LearnerOptions learner_options(const Config& config) {
   options.alpha = config.lora.alpha;
   options.top_layers = config.lora.layers;
   options.warm_births = config.lora.births == "warm";
+  options.merge_agreement = config.lora.merge_agreement;
   options.learning_rate = config.train.learning_rate;
   options.momentum = config.train.momentum;
   options.momentum_type = momentum_type(config);

@@ -23,6 +23,7 @@ Status Routing::restore(const std::string& key, std::string value) {
     counts_[k] = {json["slots"][k].at(0).get<std::uint64_t>(), json["slots"][k].at(1).get<std::uint64_t>()};
   births_ = json.value("births", std::uint64_t{0});
   evictions_ = json.value("evictions", std::uint64_t{0});
+  merges_ = json.value("merges", std::uint64_t{0});
   return Done{};
 }
 
@@ -57,8 +58,15 @@ void Routing::carry_out(std::vector<Decision> decisions, Outbox& out) {
       send_routed(out);
       ++births_;
       evictions_ += birth->evicts;
-      spdlog::info("routing: slot {} is opened for a new domain (birth {}){}", birth->slot, birth->generation,
-                   birth->evicts ? "; what it held is evicted" : "");
+      const std::string before = birth->merged_into ? "; what it held goes over to slot " +
+                                                          std::to_string(*birth->merged_into) + ", its closest"
+                                 : birth->evicts    ? "; what it held is evicted"
+                                                    : "";
+      spdlog::info("routing: slot {} is opened for a new domain (birth {}){}", birth->slot, birth->generation, before);
+      if (birth->merged_into) {
+        ++merges_;
+        counts_.at(*birth->merged_into).records += counts_.at(birth->slot).records;
+      }
       counts_.at(birth->slot) = {birth->generation, 0};
       out.send(StageId::training, *birth);
       continue;
@@ -93,7 +101,7 @@ void Routing::barrier(std::uint64_t group, Outbox& out) {
 std::string Routing::save_counts() const {
   nlohmann::json slots = nlohmann::json::array();
   for (const SlotCount& count : counts_) slots.push_back({count.generation, count.records});
-  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}}.dump();
+  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"merges", merges_}}.dump();
 }
 
 std::string Routing::report() const {
@@ -101,7 +109,7 @@ std::string Routing::report() const {
   for (std::size_t k = 0; k < counts_.size(); ++k)
     slots.push_back({{"slot", k}, {"generation", counts_[k].generation}, {"records", counts_[k].records}});
   return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_},
-                        {"held", held_.size()}}.dump();
+                        {"merges", merges_}, {"held", held_.size()}}.dump();
 }
 
 }  // namespace kpool

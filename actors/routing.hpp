@@ -40,7 +40,7 @@ class Routing : public Stage {
   pipeline::Routed routed_;            ///< being filled: consecutive samples of one slot
   std::vector<SlotCount> counts_;      ///< per slot, durable
   std::uint64_t group_ = 0, ranked_group_ = 0;
-  std::uint64_t births_ = 0, evictions_ = 0;
+  std::uint64_t births_ = 0, evictions_ = 0, merges_ = 0;
 };
 
 }  // namespace kpool

@@ -62,7 +62,11 @@ Status Training::work(Outbox& out) {
     learn(std::move(*routed), out);
   } else if (auto* birth = std::get_if<Birth>(&item)) {
     flush(out);  // what the evicted domain still has in its buffer is trained first
-    learner_->open(*birth);
+    if (const auto merge = learner_->open(*birth))
+      spdlog::info("training: slot {} takes over what slot {} learned: {} (agreement {:.3f}, {:.1f} % discarded)",
+                   *birth->merged_into, birth->slot,
+                   merge->averaged ? "both adapters averaged by steps" : "the adapter of more steps is kept",
+                   merge->agreement, 100 * merge->discarded);
     out.send(StageId::fragility, *birth);
   } else if (auto* save = std::get_if<Save>(&item)) {
     out.send(StageId::persistence,

@@ -78,7 +78,7 @@ Result<Domain> load_domain(const StreamPlan& plan, const fs::path& folder, std::
       for (Record& record : *records) record.prompt_bytes = 0;
     std::mt19937_64 engine(i + 1);
     shuffle(*records, engine);
-    const auto of_all = [&](std::uint64_t sum) { return sum / files->size() + 1; };
+    const auto of_all = [&](std::uint64_t sum) { return plan.sources == "unseen" ? sum : sum / files->size() + 1; };
     for (auto& record : encode(*records, of_all(plan.held_out_tokens), encoder))
       domain.held_out.push_back(std::move(record));
     for (auto& record : encode(*records, of_all(tokens), encoder)) domain.training.push_back(std::move(record));
@@ -108,6 +108,10 @@ class Dealer {
       : domain_(domain), index_(index), order_(domain.training.size()) {
     std::iota(order_.begin(), order_.end(), 0);
     shuffle(order_, engine);
+    if (plan.sources == "unseen") {
+      const std::uint32_t learned = domain.training[engine() % domain.training.size()].origin.source;
+      std::erase_if(order_, [&](std::uint32_t i) { return domain.training[i].origin.source != learned; });
+    }
     if (plan.sources != "in turn") return;
     std::stable_sort(order_.begin(), order_.end(), [&](std::uint32_t a, std::uint32_t b) {
       return domain.training[a].origin.source < domain.training[b].origin.source;

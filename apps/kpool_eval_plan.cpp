@@ -94,7 +94,7 @@ Status read_stream(Table& table, StreamPlan& stream) {
   table.read_list("domains", stream.domains);
   table.read_choice("shape", stream.shape, {"blocks", "shuffled", "both"});
   table.read_choice("order", stream.order, {"given", "seed"});
-  table.read_choice("sources", stream.sources, {"first", "mixed", "in turn"});
+  table.read_choice("sources", stream.sources, {"first", "mixed", "in turn", "unseen"});
   table.read_choice("prompts", stream.prompts, {"masked", "learned"});
   table.read_choice("gateways", stream.gateways, {"one", "per domain"});
   table.read("rounds", stream.rounds);
@@ -108,6 +108,7 @@ Status read_stream(Table& table, StreamPlan& stream) {
   if (!stream.shares.empty() && stream.shares.size() != stream.domains.size())
     return wrong("the plan's stream has " + std::to_string(stream.domains.size()) + " domains, but " +
                  std::to_string(stream.shares.size()) + " shares");
+  if (stream.sources == "unseen" && stream.learn) return wrong("unseen sources are for routing alone: set learn = false");
   return Done{};
 }
 

@@ -33,7 +33,8 @@ class Run {
         ledger_(run.config.eviction.slots, run.config.eviction.half_life_batches),
         versions_(run.config.routing.slots),
         assigned_(domains_.size()),
-        prequential_(domains_.size()) {}
+        prequential_(domains_.size()),
+        unseen_(stream.sources == "unseen") {}
 
   void learn(const StreamSegment& segment);
   /// Adds a line to each table of the row.
@@ -45,6 +46,7 @@ class Run {
   void barrier();
   void carry_out(const std::vector<Decision>& decisions);
   void open(const Birth& birth);
+  void take_over(const SlotVersion& from, SlotVersion& into);
   void assign(const Assignment& assignment);
   void tell(const std::vector<StepReport>& reports);
   Answer own_slot(std::uint32_t domain) const;
@@ -61,6 +63,8 @@ class Run {
   std::vector<std::map<std::uint64_t, std::uint64_t>> assigned_;    ///< by domain: generation -> records
   std::vector<Item> items_;                                         ///< by ticket
   std::vector<std::pair<double, double>> prequential_;              ///< by domain: nats, tokens
+  const bool unseen_;                                               ///< held-out records: of other sources only
+  std::map<std::uint32_t, std::uint32_t> learned_source_;           ///< by domain
   std::map<std::uint32_t, std::uint32_t> learning_;                 ///< slot -> domain of its latest record
   ordered_json births_ = ordered_json::array();
   std::uint64_t bytes_open_ = 0, tokens_ = 0, steps_ = 0, refused_ = 0;
@@ -75,6 +79,7 @@ void Run::learn(const StreamSegment& segment) {
 void Run::learn(const Item& item) {
   const EncodedRecord& record = domains_[item.domain].training[item.record];
   items_.push_back(item);
+  learned_source_[item.domain] = record.origin.source;
   carry_out(assigner_->route(items_.size() - 1, record, item.domain));
   bytes_open_ += 4 * record.tokens.size();
   tokens_ += record.tokens.size();
@@ -104,9 +109,21 @@ void Run::open(const Birth& birth) {
   }
   fragility_.on_birth(birth);
   ledger_.on_birth(birth);
+  if (birth.merged_into) take_over(versions_[birth.slot], versions_[*birth.merged_into]);
   versions_[birth.slot] = {birth.generation, 0};
   births_.push_back({{"record", items_.size()}, {"domain", items_.back().domain}, {"slot", birth.slot},
                      {"generation", birth.generation}, {"evicts", birth.evicts}});
+  if (birth.merged_into) births_.back()["merges_into"] = versions_[*birth.merged_into].generation;
+}
+
+/// What trained the one has trained the other from now on.
+void Run::take_over(const SlotVersion& from, SlotVersion& into) {
+  into.steps += from.steps + 1;  // the adapter is another one, even where `from` had no step
+  for (auto& counts : assigned_)
+    if (const auto found = counts.find(from.generation); found != counts.end()) {
+      counts[into.generation] += found->second;
+      counts.erase(found);
+    }
 }
 
 void Run::assign(const Assignment& assignment) {
@@ -152,6 +169,7 @@ Status Run::measure(ordered_json& row) {
   for (std::uint32_t d = 0; d < domains_.size(); ++d) {
     std::map<std::uint64_t, std::uint64_t> counts;  // generation, 0 the base -> held-out records
     for (const EncodedRecord& record : domains_[d].held_out) {
+      if (unseen_ && record.origin.source == learned_source_[d]) continue;
       answers[d].push_back(assigner_->classify(record, d));
       ++counts[answers[d].back() ? versions_[*answers[d].back()].generation : 0];
     }

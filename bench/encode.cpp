@@ -1,5 +1,5 @@
 // bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION] [--json FILE]
-// What a record costs before it is trained on: the frozen encoders base:4 and minilm, and the router, in microseconds
+// What a record costs before it is trained on: the frozen encoders base:16 and minilm, and the router, in microseconds
 // per record, and their share of a training step's time on the same tokens. One JSON line per encoder, record length
 // and number of threads. In each round encoder and step take turns on the same 512 tokens; medians, the share as the
 // median of ratios within a round. The encoders have the daemon's default options, but for the threads.
@@ -127,7 +127,7 @@ int main(int count, char** arguments) {
   const auto base = value_or_exit(Base::load({arguments[1], count > 4 ? arguments[4] : "auto"}));
   const auto tokenizer = value_or_exit(make_bpe(base->file()));
   for (const std::uint32_t threads : {1U, 2U})
-    for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:4", ""}, {"minilm", arguments[2]}})
+    for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:16", ""}, {"minilm", arguments[2]}})
       for (const std::size_t tokens : {64, 128, 512})
         measure({encoder, path, threads, tokens}, base, *tokenizer, rounds, results);
   return 0;

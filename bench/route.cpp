@@ -30,6 +30,7 @@ bool set_option(RoutingOptions& options, Replay& replay, const std::string& argu
   if (key == "slots") options.slots = number();
   else if (key == "covariance") options.covariance = value;
   else if (key == "dimensions") options.dimensions = number();
+  else if (key == "join_distance") options.join_distance = std::strtod(value.c_str(), nullptr);
   else if (key == "shrinkage") options.shrinkage = std::strtod(value.c_str(), nullptr);
   else if (key == "false_alarm") options.false_alarm = std::strtod(value.c_str(), nullptr);
   else if (key == "power") options.power = std::strtod(value.c_str(), nullptr);
@@ -65,6 +66,12 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
     for (const Decision& decision : decisions) {
       if (const auto* birth = std::get_if<Birth>(&decision)) {
         ++births;
+        if (birth->merged_into)
+          for (auto& [label, counts] : table)
+            if (const auto found = counts.find(static_cast<std::uint32_t>(generations[birth->slot])); found != counts.end()) {
+              counts[static_cast<std::uint32_t>(generations[*birth->merged_into])] += found->second;
+              counts.erase(found);
+            }
         generations[birth->slot] = birth->generation;
         born += " " + std::to_string(birth->slot) + "@" + std::to_string(now) + "(" + replay.labels[now] + ")";
       } else {
@@ -100,24 +107,19 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
               took_us / static_cast<double>(replay.labels.size()), router->save().size(), born.c_str());
 }
 
-constexpr std::size_t kNoises = 8191;  // prime, so that each domain meets all of them
-
 /// K well separated domains; a record is its domain's center plus noise.
 struct Domains {
-  Domains(std::size_t width, std::uint32_t count)
-      : width(width), centers(count * width), noise(kNoises * width), x(width) {
-    std::mt19937_64 random(1);
-    std::normal_distribution<float> normal;
+  Domains(std::size_t width, std::uint32_t count) : width(width), centers(count * width), x(width) {
     for (float& value : centers) value = normal(random);
-    for (float& value : noise) value = normal(random);
   }
-  std::span<const float> record(std::size_t domain, std::size_t i) {
-    const float* own = &noise[i * 7919 % kNoises * width];
-    for (std::size_t j = 0; j < width; ++j) x[j] = 2 * centers[domain * width + j] + own[j];
+  std::span<const float> record(std::size_t domain) {
+    for (std::size_t j = 0; j < width; ++j) x[j] = 2 * centers[domain * width + j] + normal(random);
     return x;
   }
   std::size_t width;
-  std::vector<float> centers, noise, x;
+  std::mt19937_64 random{1};
+  std::normal_distribution<float> normal;
+  std::vector<float> centers, x;
 };
 
 /// Costs in a pool whose slots are all taken and known for long. Domains change from record to record, which is the
@@ -132,7 +134,7 @@ void measure_batches(Router& router, Domains& domains, std::uint32_t slots, std:
   for (std::size_t i = 0; i < batches; ++i) {
     std::vector<float> rows;
     for (std::size_t j = 0; j < batch; ++j) {
-      const auto x = domains.record((i * batch + j) % slots, ticket + j);
+      const auto x = domains.record((i * batch + j) % slots);
       rows.insert(rows.end(), x.begin(), x.end());
     }
     const auto row = [&](std::size_t j) {
@@ -166,9 +168,9 @@ void measure(std::size_t width, std::uint32_t slots, Results& results) {
   Domains domains(width, slots);
   std::vector<bool> live(slots);
   for (std::size_t i = 0; i < records_per_domain * slots; ++i)
-    for (const Decision& decision : router->route(i, domains.record(i / records_per_domain, i)))
+    for (const Decision& decision : router->route(i, domains.record(i / records_per_domain)))
       if (const auto* birth = std::get_if<Birth>(&decision)) live[birth->slot] = true;
-  for (std::size_t i = 0; i < settling; ++i) router->route(i, domains.record(i % slots, i));
+  for (std::size_t i = 0; i < settling; ++i) router->route(i, domains.record(i % slots));
   const auto count = static_cast<std::size_t>(std::count(live.begin(), live.end(), true));
   for (const std::size_t batch : {1, 8, 32, 128, 512}) measure_batches(*router, domains, slots, count, batch, results);
 }

@@ -21,14 +21,15 @@ struct DeviceConfig {
   std::string kind = "cpu";  ///< cpu | cuda
 };
 struct EncoderConfig {
-  std::string kind = "base:4";  ///< base:L | minilm
+  std::string kind = "base:16";  ///< base:L | minilm
   std::string path;             ///< minilm: directory with model.safetensors and vocab.txt
-  std::uint32_t tokens_max = 512;
+  std::uint32_t tokens_max = 96;
 };
 struct LoraConfig {
   std::uint32_t rank = 8;
   double alpha = 16;
   std::uint32_t layers = 0;  ///< so many of the last layers have an adapter; 0: all
+  double merge_agreement = 0;
   std::string births = "fresh";  ///< fresh | warm: as a copy of the slot that is clearly better than the base
 };
 struct TrainConfig {

@@ -90,6 +90,11 @@ std::vector<ConfigKey> model_keys() {
        "how much evidence opens a slot, in batches: fewer find new domains sooner, more are surer"},
       {"routing.claim_batches", +at<&C::routing, &RoutingOptions::claim_batches>, 0, 1024, {}, nullptr,
        "batches for which a new slot claims what is novel to the others"},
+      {"routing.join_distance", +at<&C::routing, &RoutingOptions::join_distance>, 0, 1000, {}, nullptr,
+       "how close to a slot the mean of something new must be to train that slot instead of a new one, in squared "
+       "distances of its own records; 0: never (tied only)"},
+      {"routing.abstain", +at<&C::routing, &RoutingOptions::abstain>, 1, 1000, {}, nullptr,
+       "standard deviates beyond which a query fits no slot, so that the base answers (docs/routing.md)"},
 
       {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0,
        {"count", "lru", "random", "gain", "score"}, nullptr,
@@ -107,6 +112,9 @@ std::vector<ConfigKey> model_keys() {
 
 std::vector<ConfigKey> training_keys() {
   return {
+      {"lora.merge_agreement", +at<&C::lora, &LoraConfig::merge_agreement>, -1, 1, {}, nullptr,
+       "when two slots become one: adapters that agree at least so much (cosine of their changes of the base) are "
+       "averaged by steps; of others the one of more steps is kept"},
       {"lora.births", +at<&C::lora, &LoraConfig::births>, 0, 0, {"fresh", "warm"}, nullptr,
        "a new slot starts fresh, or as a copy of the slot that is clearly better than the base on its first step"},
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,

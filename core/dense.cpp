@@ -19,6 +19,7 @@ namespace kpool {
 namespace {
 
 constexpr std::size_t lanes = 16;
+#pragma GCC diagnostic ignored "-Wpsabi"  // a vector is never passed: load is inlined
 /// Half as wide: GCC 12 takes vectors apart that are wider than the target's.
 using Half [[gnu::vector_size(lanes / 2 * sizeof(float))]] = float;
 
@@ -167,6 +168,15 @@ KPOOL_CLONES void rotate(const float* in, const float* basis, float* out, std::s
       }
 }
 
+KPOOL_CLONES float product(const float* a, const float* b, std::size_t width) { return dot(a, b, width); }
+
+KPOOL_CLONES void add_rows(const float* triangle, const float* x, float* out, std::size_t width) {
+  for (std::size_t i = 0; i < width; ++i) {
+    for (std::size_t j = 0; j <= i; ++j) out[j] += x[i] * triangle[j];
+    triangle += i + 1;
+  }
+}
+
 KPOOL_CLONES float distance(const float* a, const float* b, std::size_t width) {
   constexpr std::size_t half = lanes / 2;
   Half even{}, odd{};
@@ -255,6 +265,17 @@ void mix(std::vector<float>& values, std::span<const float> basis) {
   if (m == 1) return;
   rotate(values.data(), basis.data(), other.data(), width, m, neighbours);
   values.swap(other);
+}
+
+void multiply_transposed(std::span<const float> triangle, std::span<const float> x, std::span<float> out) {
+  KPOOL_ASSERT(triangle.size() == triangle_size(x.size()) && out.size() == x.size());
+  std::fill(out.begin(), out.end(), 0.0F);
+  add_rows(triangle.data(), x.data(), out.data(), x.size());
+}
+
+float dot_product(std::span<const float> a, std::span<const float> b) {
+  KPOOL_ASSERT(a.size() == b.size());
+  return product(a.data(), b.data(), a.size());
 }
 
 double squared_distance(std::span<const float> a, std::span<const float> b) {

@@ -29,7 +29,8 @@ std::vector<double> gram_lower(std::span<const float> triangle, std::size_t widt
 /// A packed lower triangle as multiply_lower reads it: panels of 16 rows, column by column.
 std::vector<float> pack_lower(std::span<const float> triangle, std::size_t width);
 
-/// out = triangle x, of panels by pack_lower. x, out: (width).
+/// out = triangle x, of panels by pack_lower of a triangle at least as wide, of which the first rows are used. x, out:
+/// (width).
 void multiply_lower(std::span<const float> panels, std::span<const float> x, std::span<float> out);
 
 /// The orthonormal cosine transform (DCT-II) of the odd part m of width. (m, m)
@@ -39,6 +40,12 @@ std::vector<float> odd_basis(std::size_t width);
 /// cosine of m, where values.size() = q m, q a power of two, m odd, basis = odd_basis of it. The order of the
 /// coordinates is its own; lengths grow by sqrt(q).
 void mix(std::vector<float>& values, std::span<const float> basis);
+
+/// out = triangle^T x, of a packed lower triangle. x, out: (width).
+void multiply_transposed(std::span<const float> triangle, std::span<const float> x, std::span<float> out);
+
+/// a . b. a, b: (width).
+float dot_product(std::span<const float> a, std::span<const float> b);
 
 /// Squared Euclidean distance. a, b: (width).
 double squared_distance(std::span<const float> a, std::span<const float> b);

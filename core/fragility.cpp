@@ -32,6 +32,13 @@ Fragility::Fragility(FragilityOptions options) : options_(std::move(options)), s
 
 void Fragility::on_birth(const Birth& birth) {
   KPOOL_ASSERT(birth.slot < slots_.size());
+  if (birth.merged_into) {  // gain and sharpness stay those of the greater part
+    const SlotStatistics& from = slots_[birth.slot];
+    SlotStatistics& into = slots_.at(*birth.merged_into);
+    into.steps += from.steps;
+    into.tokens += from.tokens;
+    into.last_step = std::max(into.last_step, from.last_step);
+  }
   slots_[birth.slot] = {};
   slots_[birth.slot].live = true;
   slots_[birth.slot].generation = birth.generation;

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/llama.hpp"
+#include "core/lora_merge.hpp"
 #include "core/signum.hpp"
 #include "core/slot.hpp"
 #include "core/threads.hpp"
@@ -47,14 +48,16 @@ class LoraLearner final : public Learner {
     plan_ = plan_step(weights_, layout_, options.tokens_per_step, thread_count(), options.activation_bytes);
   }
 
-  void open(const Birth& birth) override {
+  std::optional<MergeReport> open(const Birth& birth) override {
     KPOOL_ASSERT(birth.slot < slots_.size() && birth.generation != 0);
     Slot& slot = slots_[birth.slot];
+    const auto merge = birth.merged_into ? std::optional(take_over(slot, *birth.merged_into)) : std::nullopt;
     slot.buffer.clear();  // what waited for the old adapter would vanish with it
     slot.state = {birth.generation, 0, std::vector<float>(gradient_.size()),
                   zero_momentum(options_.momentum_type, gradient_.size())};
     draw_lora(layout_, options_.seed, birth.generation, slot.state.weights);
     dirty_.insert(birth.slot);
+    return merge;
   }
 
   std::vector<StepReport> learn(std::uint32_t index, Sample sample) override {
@@ -101,6 +104,22 @@ class LoraLearner final : public Learner {
     PackingBuffer buffer;
   };
   using Pieces = std::vector<PackingBuffer::Piece>;
+
+  /// What `from` learned goes over to the slot `index`, each weighing by its steps. The momentum starts anew.
+  MergeReport take_over(const Slot& from, std::uint32_t index) {
+    KPOOL_ASSERT(index < slots_.size() && from.state.open() && slots_[index].state.open());
+    SlotState& into = slots_[index].state;
+    const auto steps = static_cast<double>(from.state.step + into.step);
+    const double share = steps > 0 ? static_cast<double>(from.state.step) / steps : 0;
+    MergeReport report{.agreement = lora_agreement(layout_, from.state.weights, into.weights)};
+    report.averaged = report.agreement >= options_.merge_agreement;
+    if (report.averaged) report.discarded = merge_lora(layout_, from.state.weights, share, into.weights);
+    else if (share > 0.5) into.weights = from.state.weights;
+    into.momentum = zero_momentum(options_.momentum_type, gradient_.size());
+    into.step += from.state.step;
+    dirty_.insert(index);
+    return report;
+  }
 
   StepReport step(std::uint32_t index) {
     Slot& slot = slots_[index];

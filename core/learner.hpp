@@ -41,13 +41,22 @@ struct StepReport {
 struct Birth {
   std::uint32_t slot = 0;
   std::uint64_t generation = 0;  ///< births of the pool so far, from 1; seeds A
-  bool evicts = false;           ///< the slot held another domain until now
+  bool evicts = false;           ///< the slot held another domain until now, which goes
+  std::optional<std::uint32_t> merged_into;  ///< or which this slot takes over: it is of the same domain
+};
+
+/// How a slot took over another's adapter.
+struct MergeReport {
+  double agreement = 0;  ///< cosine of the two adapters' changes of the base
+  double discarded = 0;  ///< share of the merged change that the rank has no room for
+  bool averaged = false; ///< by steps; else the adapter of more steps was kept, as the two agree too little
 };
 
 class Learner {
  public:
   virtual ~Learner() = default;
-  virtual void open(const Birth& birth) = 0;
+  /// Where the birth merges, says how.
+  virtual std::optional<MergeReport> open(const Birth& birth) = 0;
   /// Adds a sample to the slot's packing buffer and runs the steps that become full.
   virtual std::vector<StepReport> learn(std::uint32_t slot, Sample sample) = 0;
   /// Trains what is left in the packing buffers, the step scaled by its share of a full one.
@@ -76,6 +85,7 @@ struct LearnerOptions {
   std::uint64_t seed = 0;
   /// A new slot begins as a copy of the slot that predicts its first step clearly better than the base does, if any.
   bool warm_births = false;
+  double merge_agreement = 0;    ///< adapters that agree less (cosine) are not averaged when their slots merge
   std::uint32_t top_layers = 0;  ///< only so many of the last layers have an adapter (0: all)
   std::size_t activation_bytes = 0;  ///< limit of a step's workspace (0: as much as is fastest)
   std::uint32_t threads = 0;     ///< of the calling thread's libtorch kernels; 0: one per core

@@ -22,6 +22,7 @@ RegretLedger::RegretLedger(std::uint32_t slots, double half_life_steps)
 void RegretLedger::on_birth(const Birth& birth) {
   KPOOL_ASSERT(birth.slot < entries_.size());
   Entry& entry = entries_[birth.slot];
+  if (birth.merged_into) entries_.at(*birth.merged_into).share += entry.share;
   if (birth.evicts) evicted_ += entry.share * std::max(0.0, entry.gain);
   entry = {};
   for (std::uint32_t k = 0; k < entries_.size(); ++k) lead(birth.slot, k) = lead(k, birth.slot) = 0;

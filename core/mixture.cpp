@@ -12,13 +12,18 @@ namespace {
 constexpr std::uint64_t refresh_interval_min = 16, refresh_interval_max = 4096;
 constexpr std::size_t pending_max = 16;
 /// A slot of more records knows its scatter well: one record in so many is enough to follow it.
-constexpr std::uint64_t thinned_from = 1024, thinned_to = 4;
+constexpr std::uint64_t thinned_from = 1024, thinned_to = 8;
 /// Means and scatter follow slow drift: older records fade with these memories.
 constexpr double mean_memory = 4096, scatter_memory = 8192;
 /// A slot's weight in the pooled covariance ends here: one long domain must not set the measure of all.
 constexpr double pooled_records = 1000;
 /// A slot's own spread is known from so many records on.
 constexpr double settled_records = 8;
+/// The gates look at so many of the coordinates (random directions, so any will do): whether a record is novel shows in
+/// few of them, which slot it belongs to needs all.
+constexpr std::size_t gate_width_max = 128;
+/// Up to so many records a slot's discriminant follows its mean at once, later with the covariance.
+constexpr std::uint64_t young_records = 64;
 /// Records' worth of pooled variance in a slot's own (diagonal).
 constexpr double prior_records = 32;
 
@@ -32,6 +37,7 @@ double effective_shrinkage(double shrinkage, double records, double width) {
 Mixture::Mixture(Covariance kind, std::uint32_t slots, std::size_t width, double shrinkage)
     : kind_(kind),
       width_(width),
+      gate_width_(kind == Covariance::tied ? std::min(width, gate_width_max) : width),
       shrinkage_(shrinkage),
       slots_(slots),
       center_(width, 0.0),
@@ -43,14 +49,17 @@ void Mixture::open(std::uint32_t slot) {
   slots_[slot] = Slot{.live = true,
                       .mean = std::vector<double>(width_, 0.0),
                       .scatter = std::vector<double>(kind_ == Covariance::tied ? triangle_size(width_) : width_, 0.0),
-                      .whitened = std::vector<float>(width_, 0.0F)};
+                      .whitened = std::vector<float>(gate_width_, 0.0F),
+                      .discriminant = std::vector<float>(kind_ == Covariance::tied ? width_ : 0, 0.0F)};
   absorbed_since_open_ = 0;
   next_refresh_ = refresh_interval_min;
   if (kind_ == Covariance::diagonal && scaled()) refresh_diagonal();
 }
 
-double Mixture::tied_distance(const Slot& slot, std::span<const float> whitened) const {
-  return squared_distance(whitened, slot.whitened);
+template <class Value>
+void Mixture::center(std::span<const Value> x, std::vector<float>& out) const {
+  out.resize(width_);
+  for (std::size_t i = 0; i < width_; ++i) out[i] = static_cast<float>(x[i] - center_[i]);
 }
 
 double Mixture::diagonal_distance(const Slot& slot, std::span<const float> x) const {
@@ -67,11 +76,9 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
   out.distances.assign(slots_.size(), 0.0);
   out.scores.assign(slots_.size(), std::numeric_limits<double>::infinity());
   if (scaled() && kind_ == Covariance::tied) {
-    out.whitened.resize(width_);
-    std::vector<float>& centered = out.centered;
-    centered.resize(width_);
-    for (std::size_t i = 0; i < width_; ++i) centered[i] = static_cast<float>(x[i] - center_[i]);
-    multiply_lower(panels_, centered, out.whitened);
+    out.whitened.resize(gate_width_);
+    center(x, out.centered);
+    multiply_lower(panels_, std::span(out.centered).first(gate_width_), out.whitened);
   }
   bool found = false;
   for (std::uint32_t k = 0; k < slots_.size(); ++k) {
@@ -79,11 +86,13 @@ void Mixture::measure(std::span<const float> x, Measured& out) const {
     if (!slot.live) continue;
     // An empty slot is as far away as can be, until it has a mean.
     const bool known = scaled() && slot.records > 0;
-    const double distance = !known ? 0 : kind_ == Covariance::tied ? tied_distance(slot, out.whitened)
+    const double distance = !known ? 0 : kind_ == Covariance::tied ? squared_distance(out.whitened, slot.whitened)
                                                                     : diagonal_distance(slot, x);
     const double usual = slot.expected > 0 ? slot.expected : expected_;
     out.distances[k] = distance / usual;
-    out.scores[k] = known ? distance + slot.log_determinant : std::numeric_limits<double>::max();
+    if (!known) out.scores[k] = std::numeric_limits<double>::max();
+    else if (kind_ == Covariance::diagonal) out.scores[k] = distance + slot.log_determinant;
+    else out.scores[k] = slot.offset - 2 * double{dot_product(slot.discriminant, out.centered)};
     if (!found || out.scores[k] < out.scores[out.best]) out.best = k;
     found = true;
   }
@@ -105,8 +114,9 @@ void Mixture::absorb(std::uint32_t index, std::span<const float> x, const Measur
   }
   for (std::size_t i = 0; i < width_; ++i) slot.mean[i] += share * (x[i] - slot.mean[i]);
   if (kind_ == Covariance::tied && scaled())
-    for (std::size_t i = 0; i < width_; ++i)
+    for (std::size_t i = 0; i < gate_width_; ++i)
       slot.whitened[i] += static_cast<float>(share) * (measured.whitened[i] - slot.whitened[i]);
+  if (kind_ == Covariance::tied && scaled() && slot.records <= young_records) discriminate(slot);
   if (++absorbed_since_open_ == next_refresh_) refresh();
 }
 
@@ -167,24 +177,37 @@ void Mixture::refresh_tied() {
   if (refreshes_++ == 0)
     for (const Slot& slot : slots_)
       if (slot.live) center_ = slot.mean;
-  std::vector<float> centered(width_);
-  for (Slot& slot : slots_) {
-    if (!slot.live) continue;
-    for (std::size_t i = 0; i < width_; ++i) centered[i] = static_cast<float>(slot.mean[i] - center_[i]);
-    multiply_lower(panels_, centered, slot.whitened);
-  }
+  for (Slot& slot : slots_)
+    if (slot.live) whiten(slot);
+}
+
+/// What measuring needs of the slot's mean, under the present whitening.
+void Mixture::whiten(Slot& slot) const {
+  const std::vector<float> whitened = discriminate(slot);
+  std::copy_n(whitened.begin(), gate_width_, slot.whitened.begin());
+}
+
+/// The slot's linear discriminant from its mean: D^2(x) = x^T P x - 2 w^T x + m^T w with w = P m, all of them centered.
+/// Returns the whitened mean. (width)
+std::vector<float> Mixture::discriminate(Slot& slot) const {
+  std::vector<float> centered, whitened(width_);
+  center(std::span<const double>(slot.mean), centered);
+  multiply_lower(panels_, centered, whitened);
+  multiply_transposed(whitening_, whitened, slot.discriminant);
+  slot.offset = dot_product(centered, slot.discriminant);
+  return whitened;
 }
 
 /// What a new record has on average: the mean over the old ones, tr(P S) of the pool or of a slot, corrected for
 /// their own part in the covariance (Sherman-Morrison) and in the mean.
 void Mixture::expect(double rho, double records) {
-  const std::vector<double> precision = gram_lower(whitening_, width_);
+  const std::vector<double> precision = gram_lower(std::span(whitening_).first(triangle_size(gate_width_)), gate_width_);
   const auto corrected = [&](double own) { return own / std::max(0.05, 1 - (1 - rho) * own / records); };
   double pooled = 0, total = 0;
   for (Slot& slot : slots_) {
     if (slot.freedom == 0) continue;
     double sum = 0, diagonal = 0;
-    for (std::size_t i = 0; i < width_; ++i) {
+    for (std::size_t i = 0; i < gate_width_; ++i) {
       const std::size_t row = triangle_row(i);
       for (std::size_t j = 0; j < i; ++j) sum += precision[row + j] * slot.scatter[row + j];
       diagonal += precision[row + i] * slot.scatter[row + i];
@@ -220,59 +243,6 @@ void Mixture::refresh_diagonal() {
   }
   expected_ = width;
   ++refreshes_;
-}
-
-void Mixture::save(BlobWriter& out) const {
-  for (std::uint32_t k = 0; k < slots_.size(); ++k) {
-    const Slot& slot = slots_[k];
-    std::vector<double> scatter = slot.scatter;
-    if (slot.live) add_pending(slot, scatter);
-    out.put<std::uint8_t>(slot.live);
-    out.put(slot.records);
-    out.put_all(slot.mean);
-    out.put_all(scatter);
-    out.put(slot.freedom);
-    out.put(slot.expected);
-    out.put_all(slot.whitened);
-    out.put(slot.log_determinant);
-  }
-  out.put_all(center_);
-  out.put_all(whitening_);
-  out.put(expected_);
-  out.put(refreshes_);
-  out.put(absorbed_since_open_);
-  out.put(next_refresh_);
-}
-
-bool Mixture::restore(BlobReader& in) {
-  Mixture read(kind_, static_cast<std::uint32_t>(slots_.size()), width_, shrinkage_);
-  const std::size_t scatter_size = kind_ == Covariance::tied ? triangle_size(width_) : width_;
-  bool fits = true;
-  for (Slot& slot : read.slots_) {
-    slot.live = in.get<std::uint8_t>() != 0;
-    slot.records = in.get<std::uint64_t>();
-    slot.mean = in.get_all<double>();
-    slot.scatter = in.get_all<double>();
-    slot.freedom = in.get<double>();
-    slot.expected = in.get<double>();
-    slot.whitened = in.get_all<float>();
-    slot.log_determinant = in.get<double>();
-    const std::size_t width = slot.live ? width_ : 0;
-    fits = fits && slot.mean.size() == width && slot.whitened.size() == width &&
-           slot.scatter.size() == (slot.live ? scatter_size : 0);
-  }
-  read.center_ = in.get_all<double>();
-  read.whitening_ = in.get_all<float>();
-  read.expected_ = in.get<double>();
-  read.refreshes_ = in.get<std::uint64_t>();
-  read.absorbed_since_open_ = in.get<std::uint64_t>();
-  read.next_refresh_ = in.get<std::uint64_t>();
-  const std::size_t whitening_size = kind_ == Covariance::tied && read.scaled() ? scatter_size : 0;
-  fits = fits && !in.failed() && read.center_.size() == width_ && read.whitening_.size() == whitening_size;
-  if (!fits) return false;
-  if (!read.whitening_.empty()) read.panels_ = pack_lower(read.whitening_, width_);
-  *this = std::move(read);
-  return true;
 }
 
 }  // namespace kpool

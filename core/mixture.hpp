@@ -6,10 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "core/blob.hpp"
+#include "core/dense.hpp"
 
 namespace kpool {
 
@@ -18,8 +20,8 @@ enum class Covariance : std::uint8_t { tied, diagonal };
 /// A record as the mixture sees it.
 struct Measured {
   std::vector<float> centered;    ///< (width) tied only: x - center
-  std::vector<float> whitened;    ///< (width) tied only: L^-1 (x - center)
-  std::vector<double> distances;  ///< (slots) squared Mahalanobis distance, in units of a record's own on average
+  std::vector<float> whitened;    ///< (gate width) tied only: the first of L^-1 (x - center)
+  std::vector<double> distances;  ///< (slots) over the gate width: squared Mahalanobis distance, in units of a record's own on average
   std::vector<double> scores;     ///< (slots) -2 log density up to a constant; infinite where the slot is not live
   std::uint32_t best = 0;         ///< the live slot of the least score, which is of the greatest density
 };
@@ -42,6 +44,22 @@ class Mixture {
   /// Adds x to the slot's statistics. measured: of the same x, since the last absorb or open at the latest.
   void absorb(std::uint32_t slot, std::span<const float> x, const Measured& measured);
 
+  /// The slot whose mean is closest to the mean of records that were whitened since the last refresh, and the squared
+  /// distance in units of a record's own, less what chance adds to means of so few records. Nothing while not scaled.
+  struct Neighbour {
+    std::uint32_t slot = 0;
+    double distance = 0;
+  };
+  std::optional<Neighbour> nearest(std::span<const float> whitened_mean, double records) const;
+  /// The two live slots that are closest to each other, the one of fewer records first, and how close.
+  struct Pair {
+    std::uint32_t lesser = 0, greater = 0;
+    double distance = 0;
+  };
+  std::optional<Pair> closest_pair() const;
+  /// Adds the statistics of `from` to those of `into` (Chan, Golub and LeVeque 1979). `from` stays as it is.
+  void merge(std::uint32_t from, std::uint32_t into);
+
   void save(BlobWriter& out) const;
   /// False where the state does not fit this mixture's shape.
   bool restore(BlobReader& in);
@@ -54,7 +72,9 @@ class Mixture {
     std::vector<double> scatter;   // within the slot. tied: packed (width, width); diagonal: (width)
     double freedom = 0;            // degrees of freedom in it
     double expected = 0;           // squared distance of a record of this slot, on average; 0: not known yet
-    std::vector<float> whitened;   // (width) tied: whitened mean; diagonal: 1 / variance
+    std::vector<float> whitened;   // (gate width) tied: whitened mean; diagonal: 1 / variance
+    std::vector<float> discriminant;  // (width) tied only: P (mean - center)
+    double offset = 0;             // tied only: (mean - center) . discriminant
     double log_determinant = 0;    // diagonal only
     std::vector<double> pending;   // (pending, width) deviations that are not yet in the scatter
     std::vector<double> pending_weights;
@@ -67,12 +87,17 @@ class Mixture {
   void refresh_diagonal();
   void flush(Slot& slot) const;
   void add_pending(const Slot& slot, std::vector<double>& scatter) const;
-  double tied_distance(const Slot& slot, std::span<const float> whitened) const;
+  template <class Value>
+  void center(std::span<const Value> x, std::vector<float>& out) const;
+  std::vector<float> discriminate(Slot& slot) const;
+  void whiten(Slot& slot) const;
+  double separation(std::span<const float> whitened_mean, double records, const Slot& slot) const;
   double diagonal_distance(const Slot& slot, std::span<const float> x) const;
 
   // constant after construction
   Covariance kind_;
   std::size_t width_;
+  std::size_t gate_width_;         // leading coordinates that distances are over
   double shrinkage_;
   // state
   std::vector<Slot> slots_;

@@ -66,7 +66,9 @@ class MixtureRouter final : public Router {
   void judge_while_claimed(Held record, bool novel);
   void close_run(std::uint32_t source, Run& run);
   void give_birth(std::uint32_t source, Run* run);
+  bool joins(std::uint32_t source, Run& run);
   void end_claim();
+  Birth make_room();
   std::uint32_t choose_slot() const;
   double surprise(const Measured& measured) const;
   void train(Held& record, std::uint32_t slot);

@@ -14,8 +14,6 @@ namespace {
 constexpr double surprise_min = -2, surprise_max = 2.5;
 /// Above it a record waits for the outcome of its run (one in five of a known slot would).
 constexpr double surprise_held = 0.84;
-/// Above it a query fits no slot.
-constexpr double surprise_query = 3;
 
 }  // namespace
 
@@ -58,7 +56,28 @@ void MixtureRouter::judge(Held record) {
   if (surprised > surprise_held && run.evidence > 0) run.held.push_back(std::move(record));
   else train(record, measured_.best);
   if (run.evidence == 0) return close_run(source, run);
-  if (run.evidence >= evidence_needed_ && !run.held.empty()) give_birth(source, &run);
+  if (run.evidence >= evidence_needed_ && !run.held.empty() && !joins(source, run))
+    give_birth(source, &run);
+}
+
+/// Another source of a known domain: its records train the domain's slot, whose gate learns to expect them.
+bool MixtureRouter::joins(std::uint32_t source, Run& run) {
+  if (options_.join_distance == 0) return false;
+  std::vector<float> mean;
+  for (const Held& record : run.held) {
+    mixture_.measure(record.x, measured_);
+    mean.resize(measured_.whitened.size());
+    for (std::size_t i = 0; i < mean.size(); ++i)
+      mean[i] += measured_.whitened[i] / static_cast<float>(run.held.size());
+  }
+  const auto nearest = mixture_.nearest(mean, static_cast<double>(run.held.size()));
+  if (!nearest || nearest->distance > options_.join_distance) return false;
+  for (Held& record : run.held) {
+    mixture_.measure(record.x, measured_);
+    train(record, nearest->slot);
+  }
+  runs_.erase(source);
+  return true;
 }
 
 void MixtureRouter::judge_while_claimed(Held record, bool novel) {
@@ -116,10 +135,24 @@ std::uint32_t MixtureRouter::choose_slot() const {
   return least;
 }
 
+/// Two slots that turned out to be of one domain become one before any is evicted.
+Birth MixtureRouter::make_room() {
+  bool full = true;
+  for (std::uint32_t k = 0; k < options_.slots; ++k) full = full && mixture_.live(k);
+  const auto pair = full ? mixture_.closest_pair() : std::nullopt;
+  if (pair && pair->distance <= options_.join_distance) {
+    mixture_.merge(pair->lesser, pair->greater);
+    return {pair->lesser, ++generation_, false, pair->greater};
+  }
+  const std::uint32_t slot = choose_slot();
+  return {slot, ++generation_, full, std::nullopt};
+}
+
 /// Opens a slot with what the run holds back; without a run (the first slot), empty.
 void MixtureRouter::give_birth(std::uint32_t source, Run* run) {
-  const std::uint32_t slot = choose_slot();
-  decisions_.push_back(Birth{slot, ++generation_, mixture_.live(slot)});
+  const Birth birth = make_room();
+  const std::uint32_t slot = birth.slot;
+  decisions_.push_back(birth);
   std::vector<Held> founders;
   if (run) founders = std::move(run->held);
   runs_.erase(source);
@@ -144,7 +177,7 @@ std::vector<Decision> MixtureRouter::barrier() {
     Run& run = (next++)->second;
     const double nearly = evidence_needed_ * (options_.novel_batches - 1) / options_.novel_batches;
     if (run.evidence >= nearly && !claim_.on && 2 * run.held.size() >= options_.batch_records) {
-      give_birth(source, &run);
+      if (!joins(source, run)) give_birth(source, &run);
       continue;
     }
     for (const Held& record : run.held) {
@@ -162,7 +195,7 @@ std::optional<std::uint32_t> MixtureRouter::classify(std::span<const float> x) c
   Measured measured;
   mixture_.measure(transformed(x), measured);
   for (std::uint32_t k = 0; k < gates_.size(); ++k)
-    if (mixture_.live(k) && (!gates_[k].ready() || gates_[k].surprise(measured.distances[k]) <= surprise_query))
+    if (mixture_.live(k) && (!gates_[k].ready() || gates_[k].surprise(measured.distances[k]) <= options_.abstain))
       return measured.best;
   return std::nullopt;
 }

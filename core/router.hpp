@@ -43,6 +43,10 @@ struct RoutingOptions {
   std::uint32_t batch_records = 8;  ///< records that are judged together
   std::uint32_t novel_batches = 3;  ///< the evidence of so many batches opens a slot
   std::uint32_t claim_batches = 4;  ///< batches for which a new slot claims what was novel to the others
+  /// A novel run whose mean is no farther from a slot's is another source of its domain and trains it; in squared
+  /// distances of the slots' own records. 0: every source that is told apart opens a slot.
+  double join_distance = 1.5;
+  double abstain = 12;              ///< a query that is so surprising to every slot, in standard deviates, fits none
 };
 
 class Router {

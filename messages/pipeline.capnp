@@ -42,7 +42,7 @@ struct EncodedRecord {
 }
 struct Sample { origin @0 :Origin; promptTokens @1 :UInt32; tokens @2 :List(Int32); }
 struct Routed { slot @0 :UInt32; samples @1 :List(Sample); }
-struct Birth { slot @0 :UInt32; generation @1 :UInt64; evicts @2 :Bool; }
+struct Birth { slot @0 :UInt32; generation @1 :UInt64; evicts @2 :Bool; merges @3 :Bool; mergedInto @4 :UInt32; }
 struct Trained {
   slot @0 :UInt32; step @1 :UInt64; tokens @2 :UInt32; records @3 :UInt32; loss @4 :Float64;
   gain @5 :Float64; hasGain @6 :Bool; sharpness @7 :Float64; hasSharpness @8 :Bool;

@@ -98,7 +98,11 @@ template <class Refusals>
 Refusals read_refusals(schema::Refusals::Reader in) { return {in.getGroup(), read(in.getRefused())}; }
 
 Restored read(schema::Restored::Reader in) { return {in.getGroup(), in.getValues()}; }
-Birth read(schema::Birth::Reader in) { return {in.getSlot(), in.getGeneration(), in.getEvicts()}; }
+Birth read(schema::Birth::Reader in) {
+  Birth birth{in.getSlot(), in.getGeneration(), in.getEvicts(), std::nullopt};
+  if (in.getMerges()) birth.merged_into = in.getMergedInto();
+  return birth;
+}
 Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getStage())}; }
 
 Report read(schema::Report::Reader in) { return {string(in.getStage()), string(in.getJson())}; }

@@ -144,6 +144,8 @@ void write(Out envelope, const Birth& birth) {
   out.setSlot(birth.slot);
   out.setGeneration(birth.generation);
   out.setEvicts(birth.evicts);
+  out.setMerges(birth.merged_into.has_value());
+  out.setMergedInto(birth.merged_into.value_or(0));
 }
 
 void write(Out envelope, const Trained& trained) {

@@ -44,7 +44,7 @@ void die_with(const std::string& path, const Origin& origin, int signal) {
 /// Gives up on record 13, in whichever step it is: a step trains five records.
 class ThrowingLearner : public Learner {
  public:
-  void open(const Birth&) override {}
+  std::optional<MergeReport> open(const Birth&) override { return std::nullopt; }
   std::vector<StepReport> learn(std::uint32_t, Sample sample) override {
     buffer_.push_back(sample.origin.seq);
     return buffer_.size() < 5 ? std::vector<StepReport>{} : flush();

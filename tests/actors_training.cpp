@@ -24,7 +24,10 @@ struct Script {
 class ScriptedLearner : public Learner {
  public:
   explicit ScriptedLearner(Script& script) : script_(script) {}
-  void open(const Birth& birth) override { script_.calls.push_back("open " + std::to_string(birth.slot)); }
+  std::optional<MergeReport> open(const Birth& birth) override {
+    script_.calls.push_back("open " + std::to_string(birth.slot));
+    return std::nullopt;
+  }
   std::vector<StepReport> learn(std::uint32_t slot, Sample sample) override {
     script_.calls.push_back("learn " + std::to_string(slot) + " " + std::to_string(sample.origin.seq));
     return script_.on_learn[sample.origin.seq];

@@ -9,65 +9,15 @@
 #include <random>
 
 #include "core/novelty.hpp"
+#include "tests/router_fixture.hpp"
+
+using namespace kpool;
+using Domains = kpool::testing::GaussianDomains;
+using Bench = kpool::testing::RouterBench;
 
 namespace {
 
-using namespace kpool;
-
-constexpr std::size_t width = 24;
-
-/// Domains with centres far apart and coordinates that are correlated within.
-struct Domains {
-  explicit Domains(unsigned seed) : random(seed) {
-    for (auto& centre : centres)
-      for (float& value : centre) value = 6 * normal(random);
-  }
-  std::vector<float> draw(std::size_t domain) {
-    std::vector<float> x(width);
-    const float shared = normal(random);
-    for (std::size_t i = 0; i < width; ++i) x[i] = centres[domain][i] + normal(random) + shared;
-    return x;
-  }
-  std::mt19937_64 random;
-  std::normal_distribution<float> normal;
-  std::array<std::array<float, width>, 8> centres{};
-};
-
-/// A router with what it decided: per record its slot and generation.
-struct Bench {
-  explicit Bench(const RoutingOptions& options) : router(make_router(options, width)) {}
-  void take(const std::vector<Decision>& decisions) {
-    for (const Decision& decision : decisions) {
-      if (const auto* birth = std::get_if<Birth>(&decision)) {
-        births.push_back(*birth);
-        generation[birth->slot] = birth->generation;
-      } else {
-        const auto& assignment = std::get<Assignment>(decision);
-        REQUIRE(generation.count(assignment.slot) == 1);
-        REQUIRE(slot_of.emplace(assignment.ticket, assignment.slot).second);
-        ++table[domain_of.at(assignment.ticket)][generation[assignment.slot]];
-      }
-    }
-  }
-  void send(Domains& domains, std::size_t domain, int count, std::uint32_t source = 0, int barrier_every = 0) {
-    for (int i = 0; i < count; ++i) {
-      domain_of.push_back(domain);
-      take(router->route(domain_of.size() - 1, domains.draw(domain), source));
-      if (barrier_every && domain_of.size() % static_cast<std::size_t>(barrier_every) == 0) take(router->barrier());
-    }
-  }
-  double purity(std::size_t domain) {
-    int all = 0, most = 0;
-    for (const auto& [_, count] : table[domain]) all += count, most = std::max(most, count);
-    return static_cast<double>(most) / all;
-  }
-  std::unique_ptr<Router> router;
-  std::vector<Birth> births;
-  std::map<std::uint32_t, std::uint64_t> generation;
-  std::map<std::size_t, std::map<std::uint64_t, int>> table;  // domain x generation
-  std::vector<std::size_t> domain_of;
-  std::map<Ticket, std::uint32_t> slot_of;
-};
+constexpr std::size_t width = kpool::testing::router_width;
 
 }  // namespace
 

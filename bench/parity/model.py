@@ -83,7 +83,9 @@ def base_embeddings(model, count, layers, reply):
     for i in range(count):
         ids = reply[f"tokens.{i}"].long()[None, :512]
         with torch.no_grad():
-            embeddings.append(model.model(ids, output_hidden_states=True).hidden_states[layers][0].mean(0))
+            states = model.model(ids, output_hidden_states=True).hidden_states[layers][0]
+            # Each token at RMS 1, the first left out, as the encoder pools.
+            embeddings.append((states / states.square().mean(1, keepdim=True).sqrt())[1:].mean(0))
     return torch.stack(embeddings)
 
 
