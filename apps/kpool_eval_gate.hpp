@@ -13,7 +13,7 @@ namespace kpool {
 struct GateOptions {
   double learning_rate = 0.3;  ///< of plain gradient descent
   double balance = 0;          ///< coefficient of the load-balance loss
-  bool sampled = false;        ///< training draws the slot from the gate's probabilities instead of taking the likeliest
+  bool sampled = false;        ///< training draws the slot from the gate's probabilities: else it takes the likeliest
   std::uint64_t seed = 0;
 };
 
@@ -25,8 +25,8 @@ class SoftmaxGate {
   SoftmaxGate(std::uint32_t slots, std::size_t width, const GateOptions& options);
   /// Takes a record, x: (width), into the statistics and says which slot it trains.
   std::uint32_t choose(std::span<const float> x);
-  /// One step of descent for the record that was chosen for last. losses: (slots) L_k in nats per token. Losses that are
-  /// not finite teach nothing.
+  /// One step of descent for the record that was chosen for last. losses: (slots) L_k in nats per token. Losses that
+  /// are not finite teach nothing.
   void learn(std::span<const double> losses);
   /// The likeliest slot of a query.
   std::uint32_t classify(std::span<const float> x) const;

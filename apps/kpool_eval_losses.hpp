@@ -1,5 +1,5 @@
-// The losses of records under the base and under each slot. Those of held-out records are computed once per state of a
-// slot: most slots rest while one learns. Owned by one run, used on its thread.
+// The losses of records under the base and under each slot. Those of held-out records are computed once per state of
+// a slot: most slots rest while one learns. Owned by one run, used on its thread.
 #pragma once
 
 #include <map>
@@ -34,8 +34,8 @@ class SlotLosses {
   /// All of a domain under one answer.
   Result<double> loss_under(std::uint32_t domain, Answer answer, const Learner& learner,
                             std::span<const SlotVersion> versions);
-  /// (slots) Mean nats per token of one record under each slot as it stands; all are open. Not a number where nothing of
-  /// the record is predicted.
+  /// (slots) Mean nats per token of one record under each slot as it stands; all are open. Not a number where nothing
+  /// of the record is predicted.
   std::vector<double> under_each(const EncodedRecord& record, std::uint32_t slots, const Learner& learner);
 
  private:
