@@ -96,6 +96,10 @@ TEST_CASE("least squares forget a slot's labels and learn new ones in their plac
   std::mt19937 engine(4);
   for (int i = 0; i < 50; ++i) squares->learn(1, around(5, 1, engine));
   for (int i = 0; i < 50; ++i) CHECK(squares->classify(around(5, 1, engine)) == 1u);
+  int kept = 0;  // nobody's records by now: any slot may answer
+  for (const float sign : {-1.0f, 1.0f})
+    for (int i = 0; i < 50; ++i) kept += squares->classify(around(1, sign, engine)) == 1u;
+  CHECK(kept < 70);
 }
 
 TEST_CASE("a step of the gate descends its expected loss along the gradient") {
