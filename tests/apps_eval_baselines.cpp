@@ -9,6 +9,7 @@
 
 #include "apps/kpool_eval_classifiers.hpp"
 #include "apps/kpool_eval_gate.hpp"
+#include "core/threads.hpp"
 
 using namespace kpool;
 
@@ -16,6 +17,12 @@ namespace {
 
 using Point = std::vector<float>;
 constexpr std::size_t width = 6;
+
+/// Products this small are slower on several threads.
+std::unique_ptr<SlotClassifier> small_least_squares() {
+  use_threads(1);
+  return make_least_squares(3, width, {.features = 256, .ridge = 1, .seed = 3});
+}
 
 /// Noise of a fifth around one coordinate's unit vector times sign.
 Point around(std::size_t axis, float sign, std::mt19937& engine) {
@@ -77,8 +84,7 @@ TEST_CASE("centroids answer with the nearest mean of the slots that were taught"
 TEST_CASE("least squares on random features tell apart what has one mean, whatever the order") {
   const auto seen = two_sided(300, 1), unseen = two_sided(300, 2);
   const auto centroids = make_centroids(3, width);
-  const LeastSquaresOptions options{.features = 256, .ridge = 1, .seed = 3};
-  const auto forward = make_least_squares(3, width, options), backward = make_least_squares(3, width, options);
+  const auto forward = small_least_squares(), backward = small_least_squares();
   CHECK_FALSE(forward->classify(Point(width)));
   for (const auto& [slot, x] : seen) centroids->learn(slot, x), forward->learn(slot, x);
   for (auto at = seen.rbegin(); at != seen.rend(); ++at) backward->learn(at->first, at->second);
@@ -88,8 +94,7 @@ TEST_CASE("least squares on random features tell apart what has one mean, whatev
 }
 
 TEST_CASE("least squares forget a slot's labels and learn new ones in their place") {
-  const LeastSquaresOptions options{.features = 256, .ridge = 1, .seed = 3};
-  const auto squares = make_least_squares(3, width, options);
+  const auto squares = small_least_squares();
   for (const auto& [slot, x] : two_sided(300, 1)) squares->learn(slot, x);
   squares->reset(1);
   for (const auto& [slot, x] : two_sided(90, 2)) CHECK(squares->classify(x) != 1u);
