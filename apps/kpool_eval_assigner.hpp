@@ -1,7 +1,8 @@
-// Who says which slot a record trains and answers with: the daemon's router, or a baseline that is told the domain.
+// Who says which slot a record trains and answers with: the daemon's router or a baseline.
 // Owned by one run, used on its thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -23,8 +24,14 @@ class Assigner {
   virtual std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t domain) const = 0;
 };
 
+/// The losses of a record under every slot before it is learned, nats per token.
+using LossesOfRecord = std::function<std::vector<double>(const EncodedRecord&)>;
+
 /// kpool: the router as configured. task-id: a slot per domain, told which; a domain without a slot takes a free one or
-/// that of the first in the eviction order. shared: one slot for all.
-std::unique_ptr<Assigner> make_assigner(const RunPlan& run, const StreamPlan& stream, std::size_t width);
+/// that of the first in the eviction order. shared: one slot for all. centroid, rls: training as task-id; queries go to
+/// the slot that a classifier says, which was taught with the same labels. softmax, softmax-balanced: a gate that the
+/// losses train, told nothing; all slots are open from the first record on, none is evicted.
+std::unique_ptr<Assigner> make_assigner(const RunPlan& run, const StreamPlan& stream, std::size_t width,
+                                        LossesOfRecord losses);
 
 }  // namespace kpool

@@ -2,7 +2,7 @@
 
 namespace kpool {
 
-Status HeldOutLosses::score_missing(std::uint32_t domain, Answer answer, std::span<const std::uint32_t> records,
+Status SlotLosses::score_missing(std::uint32_t domain, Answer answer, std::span<const std::uint32_t> records,
                                     const Learner& learner, Scores& scores) {
   std::vector<Sample> samples;
   std::vector<std::uint32_t> missing;
@@ -20,7 +20,7 @@ Status HeldOutLosses::score_missing(std::uint32_t domain, Answer answer, std::sp
   return Done{};
 }
 
-Result<double> HeldOutLosses::loss(std::uint32_t domain, std::span<const Answer> answers, const Learner& learner,
+Result<double> SlotLosses::loss(std::uint32_t domain, std::span<const Answer> answers, const Learner& learner,
                                    std::span<const SlotVersion> versions) {
   std::map<Answer, std::vector<std::uint32_t>> records;
   for (std::uint32_t i = 0; i < answers.size(); ++i) records[answers[i]].push_back(i);
@@ -39,10 +39,22 @@ Result<double> HeldOutLosses::loss(std::uint32_t domain, std::span<const Answer>
   return nats / tokens;
 }
 
-Result<double> HeldOutLosses::loss_under(std::uint32_t domain, Answer answer, const Learner& learner,
+Result<double> SlotLosses::loss_under(std::uint32_t domain, Answer answer, const Learner& learner,
                                          std::span<const SlotVersion> versions) {
   const std::vector<Answer> answers(domains_[domain].held_out.size(), answer);
   return loss(domain, answers, learner, versions);
+}
+
+std::vector<double> SlotLosses::under_each(const EncodedRecord& record, std::uint32_t slots, const Learner& learner) {
+  const Sample sample{record.origin, record.prompt_tokens, record.tokens};
+  std::vector<double> losses;
+  for (std::uint32_t k = 0; k < slots; ++k) {
+    const Status used = scorer_->use_adapter(learner.save(k), std::nullopt);
+    KPOOL_ASSERT(used);  // the learner's own
+    const Score score = scorer_->score({&sample, 1}).front();
+    losses.push_back(score.nats / static_cast<double>(score.tokens));
+  }
+  return losses;
 }
 
 }  // namespace kpool

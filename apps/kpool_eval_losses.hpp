@@ -1,5 +1,5 @@
-// The losses of held-out records under the base and under each slot, computed once per state of a slot: most slots rest
-// while one learns. Owned by one run, used on its thread.
+// The losses of records under the base and under each slot. Those of held-out records are computed once per state of
+// a slot: most slots rest while one learns. Owned by one run, used on its thread.
 #pragma once
 
 #include <map>
@@ -24,9 +24,9 @@ struct SlotVersion {
 /// The slot that answers, or the base.
 using Answer = std::optional<std::uint32_t>;
 
-class HeldOutLosses {
+class SlotLosses {
  public:
-  HeldOutLosses(const std::vector<Domain>& domains, std::unique_ptr<Scorer> scorer)
+  SlotLosses(const std::vector<Domain>& domains, std::unique_ptr<Scorer> scorer)
       : domains_(domains), scorer_(std::move(scorer)) {}
   /// Mean nats per token of a domain's held-out records. answers: one per record. versions: one per slot.
   Result<double> loss(std::uint32_t domain, std::span<const Answer> answers, const Learner& learner,
@@ -34,6 +34,9 @@ class HeldOutLosses {
   /// All of a domain under one answer.
   Result<double> loss_under(std::uint32_t domain, Answer answer, const Learner& learner,
                             std::span<const SlotVersion> versions);
+  /// (slots) Mean nats per token of one record under each slot as it stands; all are open. Not a number where nothing
+  /// of the record is predicted.
+  std::vector<double> under_each(const EncodedRecord& record, std::uint32_t slots, const Learner& learner);
 
  private:
   using Scores = std::vector<std::optional<Score>>;  ///< one per record

@@ -1,7 +1,9 @@
 #include "apps/kpool_eval_plan.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -15,7 +17,17 @@
 namespace kpool {
 namespace {
 
+constexpr std::string_view baseline_prefix = "baseline.";
+const std::vector<std::string> known_methods = {"kpool", "task-id", "shared", "centroid", "rls", "softmax",
+                                                "softmax-balanced"};
+
 Error wrong(std::string message) { return {Fault::bad_config, std::move(message)}; }
+
+std::string join(const std::vector<std::string>& values) {
+  std::string all;
+  for (const auto& value : values) all += (all.empty() ? "" : ", ") + value;
+  return all;
+}
 
 /// Reads the keys of one table; what was not asked for is an error in the end.
 class Table {
@@ -49,9 +61,7 @@ class Table {
   void read_choice(const char* key, std::string& value, const std::vector<std::string>& choices) {
     read(key, value);
     if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    std::string all;
-    for (const auto& choice : choices) all += (all.empty() ? "" : ", ") + choice;
-    if (const auto* node = table_->get(key)) fail(*node, std::string(key) + " is one of: " + all);
+    if (const auto* node = table_->get(key)) fail(*node, std::string(key) + " is one of: " + join(choices));
   }
   const toml::table* read_table(const char* key) {
     const toml::node* node = take(key);
@@ -140,6 +150,25 @@ Result<std::string> read_text(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(in), {});
 }
 
+Status set_baseline(BaselineOptions& options, const std::string& name, const std::string& value) {
+  if (name == "gate_choice") {
+    options.gate_choice = value;
+    return value == "argmax" || value == "sampled" ? Status(Done{})
+                                                   : wrong("baseline.gate_choice is argmax or sampled, not " + value);
+  }
+  const std::map<std::string, std::pair<double*, double>> numbers = {  // with the least that is allowed
+      {"rls_features", {&options.rls_features, 1}},
+      {"rls_ridge", {&options.rls_ridge, 1e-12}},
+      {"gate_learning_rate", {&options.gate_learning_rate, 0}},
+      {"gate_balance", {&options.gate_balance, 0}}};
+  const auto found = numbers.find(name);
+  if (found == numbers.end()) return wrong("unknown key \"baseline." + name + "\"");
+  auto& [target, least] = found->second;
+  const auto [stop, fault] = std::from_chars(value.data(), value.data() + value.size(), *target);
+  if (fault == std::errc{} && stop == value.data() + value.size() && *target >= least && *target < 1e9) return Done{};
+  return wrong("baseline." + name + " is a number, at least " + std::to_string(least) + ", not " + value);
+}
+
 }  // namespace
 
 Result<Plan> read_plan(const std::string& path) {
@@ -168,9 +197,12 @@ Result<Plan> read_plan(const std::string& path) {
   if (auto done = top.finish(); !done) return done.error();
   if (auto done = read_stream(stream, plan.stream); !done) return done.error();
   plan.seeds.assign(seeds.begin(), seeds.end());
-  for (const std::string& method : plan.methods)
-    if (method != "kpool" && method != "task-id" && method != "shared")
-      return wrong(path + ": methods are kpool, task-id and shared, not " + method);
+  for (const std::string& method : plan.methods) {
+    if (std::find(known_methods.begin(), known_methods.end(), method) == known_methods.end())
+      return wrong(path + ": methods are " + join(known_methods) + ", not " + method);
+    if (method.starts_with("softmax") && !plan.stream.learn)
+      return wrong(path + ": " + method + " learns from losses, which a stream without learning lacks");
+  }
   if (plan.name.empty() || plan.methods.empty()) return wrong(path + ": a plan has a name and methods");
   return plan;
 }
@@ -197,12 +229,17 @@ Result<std::vector<RunPlan>> list_runs(const Plan& plan, const Assignments& over
     for (const Assignments& cell : cells)
       for (const std::string& method : plan.methods) {
         std::vector<std::string> flags;
+        BaselineOptions baseline;
         for (const Assignments* some : {&plan.settings, &cell, &overrides})
-          for (const auto& [key, value] : *some) flags.push_back(key + "=" + value);
+          for (const auto& [key, value] : *some) {
+            if (!key.starts_with(baseline_prefix)) flags.push_back(key + "=" + value);
+            else if (auto set = set_baseline(baseline, key.substr(baseline_prefix.size()), value); !set)
+              return set.error();
+          }
         auto loaded = load_config({}, {}, flags);
         if (!loaded) return loaded.error();
         loaded->config.engine.seed = seed;
-        runs.push_back({method, seed, cell, std::move(loaded->config)});
+        runs.push_back({method, seed, cell, std::move(loaded->config), baseline});
       }
   return runs;
 }

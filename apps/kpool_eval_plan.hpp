@@ -28,13 +28,22 @@ struct StreamPlan {
   bool learn = true;                   ///< false: routing alone, without learner and losses
 };
 
+/// Settings of the baselines, baseline.<name> among a plan's settings.
+struct BaselineOptions {
+  double rls_features = 2048;         ///< a whole number
+  double rls_ridge = 1;
+  double gate_learning_rate = 0.3;
+  double gate_balance = 0.01;         ///< coefficient of the load-balance loss, softmax-balanced only
+  std::string gate_choice = "argmax"; ///< argmax | sampled: the slot that a record trains
+};
+
 using Assignments = std::vector<std::pair<std::string, std::string>>;  ///< configuration key, value as text
 
 struct Plan {
   std::string name, question;
   std::string hash;                  ///< SHA-256 of the file
   double margin = 0.02;              ///< nats per token: what counts as equivalent
-  std::vector<std::string> methods;  ///< kpool | task-id | shared
+  std::vector<std::string> methods;  ///< see make_assigner
   std::vector<std::uint64_t> seeds;
   StreamPlan stream;
   Assignments settings;
@@ -47,6 +56,7 @@ struct RunPlan {
   std::uint64_t seed = 0;
   Assignments cell;
   Config config;
+  BaselineOptions baseline;
   std::string name() const;  ///< unique within the plan
 };
 

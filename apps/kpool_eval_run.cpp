@@ -26,7 +26,10 @@ class Run {
   Run(const RunPlan& run, const StreamPlan& stream, const Materials& materials)
       : plan_(run),
         domains_(*materials.domains),
-        assigner_(make_assigner(run, stream, materials.embedding_width)),
+        assigner_(make_assigner(run, stream, materials.embedding_width,
+                                [this](const EncodedRecord& record) {
+                                  return losses_.under_each(record, plan_.config.routing.slots, *learner_);
+                                })),
         learner_(stream.learn ? make_learner(learner_options(run.config), materials.base) : nullptr),
         losses_(domains_, make_scorer({.threads = run.config.train.threads}, materials.base)),
         fragility_(run.config.eviction),
@@ -56,7 +59,7 @@ class Run {
   const std::vector<Domain>& domains_;
   std::unique_ptr<Assigner> assigner_;
   std::unique_ptr<Learner> learner_;  ///< null: routing alone
-  HeldOutLosses losses_;
+  SlotLosses losses_;
   Fragility fragility_;
   RegretLedger ledger_;
   std::vector<SlotVersion> versions_;                               ///< by slot

@@ -93,9 +93,11 @@ TEST_CASE("a plan's mistakes are named with their place") {
   CHECK(fixture.fault_of("name = 'x'\nmethods = ['kpool']\n[stream]\ndomains = ['a']\nshape = 'rounds'\n") ==
         ":5:9: shape is one of: blocks, shuffled, both");
   CHECK(fixture.fault_of("name = 'x'\nmethods = ['oracle']\n[stream]\ndomains = ['a']\n") ==
-        ": methods are kpool, task-id and shared, not oracle");
+        ": methods are kpool, task-id, shared, centroid, rls, softmax, softmax-balanced, not oracle");
   CHECK(fixture.fault_of("name = 'x'\nmethods = ['kpool']\nseeds = []\n[stream]\ndomains = ['a']\n") ==
         ":3:9: seeds must be a list that is not empty, of one type");
+  CHECK(fixture.fault_of("name = 'x'\nmethods = ['softmax']\n[stream]\ndomains = ['a']\nlearn = false\n") ==
+        ": softmax learns from losses, which a stream without learning lacks");
   CHECK(fixture.fault_of(plan_text("[grid]\n'lora.rank' = 4\n")).ends_with(
       "the grid has lists of values under whole keys, as in \"routing.slots\" = [4, 5]"));
 }
@@ -116,6 +118,13 @@ TEST_CASE("runs are the product of seeds, cells and methods, and settings reach 
   CHECK(runs->at(4).config.lora.rank == 4);
   CHECK(runs->at(4).config.base.path == "model");
   CHECK_FALSE(list_runs(*plan, {{"lora.rang", "4"}}));
+  const auto set = list_runs(*plan, {{"baseline.gate_balance", "0.5"}, {"baseline.gate_choice", "sampled"}});
+  REQUIRE(set);
+  CHECK(set->front().baseline.gate_balance == 0.5);
+  CHECK(set->front().baseline.gate_choice == "sampled");
+  for (const auto& [key, value] : Assignments{{"gate_balance", "-1"}, {"gate_balance", "1x"}, {"gate_choice", "best"},
+                                              {"rls_features", "0"}, {"balance", "1"}})
+    CHECK_FALSE(list_runs(*plan, {{"baseline." + key, value}}));
 }
 
 TEST_CASE("a stream has every domain's tokens, in blocks that come back or shuffled") {
@@ -183,4 +192,31 @@ TEST_CASE("an experiment learns, remembers, is resumed where it was cut, and ref
   const Status other = run_experiment(fixture.options, [](const std::string&) {});
   REQUIRE_FALSE(other);
   CHECK(other.error().fault == Fault::mismatch);
+}
+
+TEST_CASE("baselines train and answer as they say") {
+  Fixture fixture;
+  std::string text = plan_text("'baseline.rls_features' = 256\n");
+  const std::string three = "'kpool', 'task-id', 'shared'";
+  text.replace(text.find(three), three.size(), "'task-id', 'centroid', 'rls', 'softmax', 'softmax-balanced'");
+  fixture.write_plan(text);
+  fixture.run();
+  const auto rows = fixture.rows();
+  REQUIRE(rows.size() == 10);
+  const auto& told = rows.front();
+  for (const std::size_t i : {1, 2}) {  // taught with labels: the same training; these domains are easily told apart
+    for (const char* same : {"own_losses", "assigned", "births", "owners"}) CHECK(rows[i][same] == told[same]);
+    CHECK(rows[i]["queries"].back() == told["queries"].back());
+    CHECK(rows[i]["queries"][1] != told["queries"][1]);  // the second domain is new: told says base, these say a slot
+  }
+  for (const std::size_t i : {3, 4}) {
+    REQUIRE(rows[i]["births"].size() == 3);
+    std::uint64_t records = 0;
+    for (const auto& table : rows[i]["assigned"])
+      for (const auto& entry : table) records += entry[1].get<std::uint64_t>();
+    CHECK(records == rows[i]["records"]);
+    CHECK(rows[i]["losses"][1][0] < rows[i]["losses"][0][0]);
+    for (const auto& entry : rows[i]["queries"][0][0]) CHECK(entry[0] == 0);  // the base, before anything is open
+    for (const auto& entry : rows[i]["queries"][2][0]) CHECK(entry[0] != 0);
+  }
 }
