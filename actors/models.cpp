@@ -49,9 +49,10 @@ std::size_t mixture_bytes(const RoutingOptions& options, std::size_t embedding_w
   const std::size_t width = Projection::dimensions(embedding_width, options.dimensions);
   const std::size_t triangle = width * (width + 1) / 2;
   const bool tied = options.covariance == "tied";
-  const std::size_t vectors = width * (sizeof(double) + sizeof(float));  // of a slot: mean, whitened mean
+  const std::size_t vectors = width * (sizeof(double) + sizeof(float));  // of a slot: mean, discriminant or variances
   const std::size_t scatter = sizeof(double) * (tied ? triangle : width);
-  constexpr std::size_t numbers = 128;  // of a slot: counts, gate, place in the eviction order
+  const std::size_t numbers =  // of a slot: counts, gate, place in the eviction order; whitened mean
+      128 + (tied ? sizeof(float) * std::min<std::size_t>(width, 128) : 0);
   return options.slots * (vectors + scatter + numbers) + sizeof(double) * width + (tied ? sizeof(float) * triangle : 0);
 }
 

@@ -118,7 +118,8 @@ Status read_stream(Table& table, StreamPlan& stream) {
   if (!stream.shares.empty() && stream.shares.size() != stream.domains.size())
     return wrong("the plan's stream has " + std::to_string(stream.domains.size()) + " domains, but " +
                  std::to_string(stream.shares.size()) + " shares");
-  if (stream.sources == "unseen" && stream.learn) return wrong("unseen sources are for routing alone: set learn = false");
+  if (stream.sources == "unseen" && stream.learn)
+    return wrong("unseen sources are for routing alone: set learn = false");
   return Done{};
 }
 

@@ -55,7 +55,7 @@ bool load(Replay& replay, const char* embeddings, const char* width, const char*
 /// Each record of a label is a source "label#source" or the one source 0.
 void replay_rows(const Replay& replay, const RoutingOptions& options) {
   const auto router = make_router(options, replay.width);
-  std::map<std::string, std::map<std::uint32_t, int>> table;  // label x generation
+  std::map<std::string, std::map<std::uint64_t, int>> table;  // label x generation
   std::vector<std::uint64_t> generations(options.slots, 0);
   std::map<std::string, std::uint32_t> sources;
   int births = 0;
@@ -67,17 +67,16 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
       if (const auto* birth = std::get_if<Birth>(&decision)) {
         ++births;
         if (birth->merged_into)
-          for (auto& [label, counts] : table)
-            if (const auto found = counts.find(static_cast<std::uint32_t>(generations[birth->slot])); found != counts.end()) {
-              counts[static_cast<std::uint32_t>(generations[*birth->merged_into])] += found->second;
-              counts.erase(found);
-            }
+          for (auto& [label, counts] : table) {
+            counts[generations[*birth->merged_into]] += counts[generations[birth->slot]];
+            counts.erase(generations[birth->slot]);
+          }
         generations[birth->slot] = birth->generation;
         born += " " + std::to_string(birth->slot) + "@" + std::to_string(now) + "(" + replay.labels[now] + ")";
       } else {
         const auto& assignment = std::get<Assignment>(decision);
         const std::string& label = replay.labels[assignment.ticket];
-        ++table[label.substr(0, label.find('#'))][static_cast<std::uint32_t>(generations[assignment.slot])];
+        ++table[label.substr(0, label.find('#'))][generations[assignment.slot]];
       }
     }
   };
@@ -96,7 +95,7 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
     int all = 0, most = 0;
     std::printf("%-14s", label.c_str());
     for (const auto& [generation, count] : counts) {
-      std::printf(" %u:%d", generation, count);
+      std::printf(" %llu:%d", static_cast<unsigned long long>(generation), count);
       all += count;
       most = std::max(most, count);
     }

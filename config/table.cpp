@@ -112,7 +112,7 @@ std::vector<ConfigKey> model_keys() {
 
 std::vector<ConfigKey> training_keys() {
   return {
-      {"lora.merge_agreement", +at<&C::lora, &LoraConfig::merge_agreement>, -1, 1, {}, nullptr,
+      {"lora.merge_agreement", +at<&C::lora, &LoraConfig::merge_agreement>, 0, 1, {}, nullptr,
        "when two slots become one: adapters that agree at least so much (cosine of their changes of the base) are "
        "averaged by steps; of others the one of more steps is kept"},
       {"lora.births", +at<&C::lora, &LoraConfig::births>, 0, 0, {"fresh", "warm"}, nullptr,

@@ -1,5 +1,5 @@
-// Small dense kernels of the mixture: row-major lower triangles in double precision, a fast orthogonal transform, one thread, a fixed
-// order of additions (the same calls give the same bits). Any thread; no state.
+// Small dense kernels of the mixture: row-major lower triangles in double precision, a fast orthogonal transform, one
+// thread, a fixed order of additions (the same calls give the same bits). Any thread; no state.
 #pragma once
 
 #include <cstddef>

@@ -61,7 +61,8 @@ double merge_lora(const LoraLayout& layout, std::span<const float> from, double 
     const at::Tensor power = s.square();
     all += power.sum().item().toDouble();
     kept += power.narrow(0, 0, rank).sum().item().toDouble();
-    at::Tensor a = at::zeros({layout.rank, place.in}, at::kDouble), b = at::zeros({place.out, layout.rank}, at::kDouble);
+    const at::Tensor a = at::zeros({layout.rank, place.in}, at::kDouble);
+    const at::Tensor b = at::zeros({place.out, layout.rank}, at::kDouble);
     a.narrow(0, 0, rank).copy_(vh.narrow(0, 0, rank).matmul(qa.t()).mul(row_length));
     b.narrow(1, 0, rank).copy_(qb.matmul(u.narrow(1, 0, rank)).mul(s.narrow(0, 0, rank).div(row_length)));
     store(a, place.a, into);

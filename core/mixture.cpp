@@ -201,7 +201,8 @@ std::vector<float> Mixture::discriminate(Slot& slot) const {
 /// What a new record has on average: the mean over the old ones, tr(P S) of the pool or of a slot, corrected for
 /// their own part in the covariance (Sherman-Morrison) and in the mean.
 void Mixture::expect(double rho, double records) {
-  const std::vector<double> precision = gram_lower(std::span(whitening_).first(triangle_size(gate_width_)), gate_width_);
+  const auto leading = std::span<const float>(whitening_).first(triangle_size(gate_width_));
+  const std::vector<double> precision = gram_lower(leading, gate_width_);
   const auto corrected = [&](double own) { return own / std::max(0.05, 1 - (1 - rho) * own / records); };
   double pooled = 0, total = 0;
   for (Slot& slot : slots_) {

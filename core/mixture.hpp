@@ -21,7 +21,7 @@ enum class Covariance : std::uint8_t { tied, diagonal };
 struct Measured {
   std::vector<float> centered;    ///< (width) tied only: x - center
   std::vector<float> whitened;    ///< (gate width) tied only: the first of L^-1 (x - center)
-  std::vector<double> distances;  ///< (slots) over the gate width: squared Mahalanobis distance, in units of a record's own on average
+  std::vector<double> distances;  ///< (slots) squared Mahalanobis distance over them, in units of a record's own
   std::vector<double> scores;     ///< (slots) -2 log density up to a constant; infinite where the slot is not live
   std::uint32_t best = 0;         ///< the live slot of the least score, which is of the greatest density
 };

@@ -1,6 +1,7 @@
-// A fixed random projection of embeddings onto fewer coordinates: a covariance of p coordinates costs p^2, and distances
-// between means need some hundreds of them. Random signs, a fast orthogonal transform and a random choice of its
-// coordinates (Ailon and Chazelle 2009; Tropp 2011): orthonormal directions, as of a dense matrix, for far less work. It depends on the two widths alone: a saved mixture fits every process. Immutable: any thread.
+// A fixed random projection of embeddings onto fewer coordinates: a covariance of p coordinates costs p^2, and
+// distances between means need some hundreds of them. Random signs, a fast orthogonal transform and a random choice of
+// its coordinates (Ailon and Chazelle 2009; Tropp 2011): orthonormal directions, as of a dense matrix, for far less
+// work. It depends on the two widths alone: a saved mixture fits every process. Immutable: any thread.
 #pragma once
 
 #include <cstddef>

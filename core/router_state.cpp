@@ -1,4 +1,5 @@
 // Saving and restoring the router: everything that decides later decisions.
+#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -38,8 +39,10 @@ struct Shape {
   }
   bool operator==(const Shape&) const = default;
   std::string text() const {
-    return std::to_string(slots) + " slots of width " + std::to_string(width) + ", " + std::to_string(dimensions) +
-           " dimensions, power " + std::to_string(power) + (diagonal ? ", diagonal" : ", tied");
+    char exponent[16];
+    std::snprintf(exponent, sizeof exponent, "%g", power);
+    return std::to_string(slots) + " slots of width " + std::to_string(width) + " (" + std::to_string(dimensions) +
+           " dimensions, power " + exponent + (diagonal ? ", diagonal)" : ", tied)");
   }
 };
 

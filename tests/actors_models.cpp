@@ -92,7 +92,7 @@ TEST_CASE("an adapter on more layers than the base model has is refused, naming 
 TEST_CASE("so many slots that the mixture fits into no frame are refused") {
   CHECK(refusal(config_of(8, 100)).empty());
   const std::string message = refusal(config_of(8, 1024));
-  CHECK(message.starts_with("routing.slots = 1024 makes a mixture of 13"));
+  CHECK(message.starts_with("routing.slots = 1024 makes a mixture of 42"));
   CHECK(message.ends_with("with this encoder and routing.covariance = tied"));
   const auto at = message.find("at most ") + 8;
   const auto most = static_cast<std::uint32_t>(std::stoul(message.substr(at)));

@@ -107,6 +107,18 @@ TEST_CASE("a birth stands before the samples of its slot and after what went bef
   CHECK(report["slots"][1]["records"] == 1);
 }
 
+TEST_CASE("a slot that takes another over counts its records") {
+  Fixture fixture;
+  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}},
+                             {1, {Birth{1, 2}, Assignment{1, 1}}},
+                             {2, {Birth{1, 3, false, 0}, Assignment{2, 1}}}};
+  fixture.records(1, 3);
+  CHECK(fixture.out.all<Birth>().at(2).merged_into == 0U);
+  const auto report = nlohmann::json::parse(fixture.routing.report());
+  CHECK((report["merges"] == 1 && report["evictions"] == 0));
+  CHECK((report["slots"][0]["records"] == 2 && report["slots"][1]["records"] == 1));
+}
+
 TEST_CASE("at a barrier the last decisions go first, then the state, then the barrier both ways") {
   Fixture fixture;
   fixture.records(1, 1);

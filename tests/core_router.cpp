@@ -210,7 +210,8 @@ TEST_CASE("a damaged or foreign state is refused and changes nothing") {
   REQUIRE_FALSE(other_width);
   CHECK(other_width.error().fault == Fault::mismatch);
   CHECK(other_width.error().message ==
-        "the saved mixture has 5 slots of width 24 (tied); this router has 5 of width 25 (tied)");
+        "the saved mixture has 5 slots of width 24 (24 dimensions, power 1, tied); this router has 5 slots of width 25 "
+        "(25 dimensions, power 1, tied)");
   CHECK(router->restore(saved));
 }
 

@@ -1,6 +1,7 @@
 // The router on several sources of one domain, and on queries that fit nothing well.
 #include <cmath>
 
+#include "core/mixture.hpp"
 #include "tests/router_fixture.hpp"
 
 using namespace kpool;
@@ -56,4 +57,74 @@ TEST_CASE("a query abstains beyond the distance that is asked for") {
   };
   CHECK(none(2) > 60);
   CHECK(none(12) == 0);
+}
+
+TEST_CASE("two slots of one domain become one before a slot is evicted") {
+  RoutingOptions apart;
+  apart.slots = 3;
+  apart.join_distance = 0;
+  GaussianDomains domains(23);
+  make_kin(domains, 1.0);
+  RouterBench before(apart);
+  for (const std::size_t domain : {2, 0, 1}) before.send(domains, domain, 300);
+  before.take(before.router->barrier());
+  REQUIRE(before.births.size() == 3);
+
+  for (const double join_distance : {0.0, 1.5}) {
+    RoutingOptions options = apart;
+    options.join_distance = join_distance;
+    RouterBench after(options);
+    REQUIRE(after.router->restore(before.router->save()));
+    for (std::uint32_t slot = 0; slot < 3; ++slot) after.generation[slot] = slot + 1;
+    after.router->set_eviction_order({0, 1, 2});
+    after.send(domains, 3, 100);
+    REQUIRE(after.births.size() == 1);
+    const Birth& birth = after.births[0];
+    CHECK(birth.evicts == (join_distance == 0));
+    if (join_distance == 0) {
+      CHECK((birth.slot == 0 && !birth.merged_into));
+      continue;
+    }
+    REQUIRE(birth.merged_into);
+    CHECK(birth.slot + *birth.merged_into == 3);  // the two that domains 0 and 1 had
+    for (const std::size_t domain : {0, 1})
+      CHECK(after.router->classify(domains.draw(domain)) == *birth.merged_into);
+  }
+}
+
+TEST_CASE("a merged slot has the statistics of one that saw it all") {
+  constexpr std::size_t width = kpool::testing::router_width;
+  GaussianDomains domains(24);
+  make_kin(domains, 1.0);
+  Mixture parts(Covariance::tied, 2, width, 0.1), whole(Covariance::tied, 2, width, 0.1);
+  Measured measured;
+  const auto absorb = [&](Mixture& mixture, std::uint32_t slot, const std::vector<float>& x) {
+    mixture.measure(x, measured);
+    mixture.absorb(slot, x, measured);
+  };
+  parts.open(0);
+  parts.open(1);
+  whole.open(0);
+  for (int i = 0; i < 400; ++i) {
+    const auto x = domains.draw(i % 2);
+    absorb(parts, i % 4 == 1 ? 1 : 0, x);
+    absorb(whole, 0, x);
+  }
+  const auto pair = parts.closest_pair();
+  REQUIRE(pair);
+  CHECK((pair->lesser == 1 && pair->greater == 0));
+  parts.merge(1, 0);
+  CHECK(parts.records(0) == 400);
+  for (Mixture* mixture : {&parts, &whole}) mixture->open(1);
+  for (int i = 0; i < 64; ++i) {  // until both have renewed their covariance
+    const auto x = domains.draw(0);
+    for (Mixture* mixture : {&parts, &whole}) absorb(*mixture, 0, x);
+  }
+  for (int i = 0; i < 20; ++i) {
+    const auto x = domains.draw(i % 3);
+    Measured other;
+    parts.measure(x, measured);
+    whole.measure(x, other);
+    CHECK(measured.distances[0] == Approx(other.distances[0]).epsilon(1e-3));
+  }
 }

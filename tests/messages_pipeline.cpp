@@ -62,7 +62,8 @@ TEST_CASE("encoded records and samples survive a round trip") {
 
 TEST_CASE("births, steps and rankings survive a round trip") {
   const auto birth = through(Birth{2, 9, true});
-  CHECK((birth.slot == 2 && birth.generation == 9 && birth.evicts));
+  CHECK((birth.slot == 2 && birth.generation == 9 && birth.evicts && !birth.merged_into));
+  CHECK(through(Birth{2, 9, false, 0}).merged_into == 0U);
   StepReport report{1, 2, 3, 4, 5.5, 0.25, std::nullopt, {}};
   const auto trained = through(pl::Trained{report}).report;
   CHECK((trained.slot == 1 && trained.step == 2 && trained.tokens == 3 && trained.records == 4));

@@ -1,0 +1,98 @@
+// A slot takes over what another one learned.
+#include <catch2/catch.hpp>
+
+#include "core/fragility.hpp"
+#include "core/learner.hpp"
+#include "core/ledger.hpp"
+#include "tests/temporary_directory.hpp"
+#include "tests/tiny_model.hpp"
+
+using namespace kpool;
+
+namespace {
+
+std::shared_ptr<const Base> tiny_base() {
+  kpool::testing::TemporaryDirectory directory;
+  kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
+  auto base = Base::load({directory.file("tiny.gguf"), "float32"});
+  REQUIRE(base);
+  return *base;
+}
+
+/// 64 tokens of a cycle from `letter` on.
+Sample cycle(std::uint64_t seq, std::int32_t letter) {
+  Sample sample{{0, seq}};
+  for (std::size_t i = 0; i < 64; ++i) sample.tokens.push_back(static_cast<std::int32_t>((seq + i) % 7) + letter);
+  return sample;
+}
+
+std::unique_ptr<Learner> make(double merge_agreement, const std::shared_ptr<const Base>& base) {
+  LearnerOptions options{.slots = 2, .rank = 4, .alpha = 8, .learning_rate = 0.01, .tokens_per_step = 64};
+  options.gain_every = options.sharpness_every = options.rival_every = 0;
+  options.merge_agreement = merge_agreement;
+  options.threads = 1;
+  return make_learner(options, base);
+}
+
+/// Loss of a step before its update.
+double loss_of(Learner& learner, std::uint32_t slot, std::int32_t letter) {
+  return learner.learn(slot, cycle(99, letter)).at(0).loss;
+}
+
+}  // namespace
+
+TEST_CASE("slots that learned the same are averaged, and what they learned stays", "[learner]") {
+  const auto base = tiny_base();
+  auto learner = make(0, base);
+  for (std::uint32_t slot = 0; slot < 2; ++slot) {
+    CHECK_FALSE(learner->open({slot, slot + 1, false, std::nullopt}));
+    for (std::uint64_t seq = 0; seq < 30; ++seq) learner->learn(slot, cycle(seq, 97));
+  }
+  learner->take_dirty();
+  const auto merge = learner->open({1, 3, false, 0});
+  REQUIRE(merge);
+  CHECK(merge->averaged);
+  CHECK(merge->agreement > 0.05);
+  CHECK(merge->agreement < 1);
+  CHECK((merge->discarded > 0 && merge->discarded < 0.5));
+  CHECK(learner->take_dirty() == std::vector<std::uint32_t>{0, 1});
+  auto untrained = make(0, base);
+  untrained->open({0, 1, false, std::nullopt});
+  const double of_base = loss_of(*untrained, 0, 97);
+  CHECK(loss_of(*learner, 0, 97) < 0.7 * of_base);
+  CHECK(loss_of(*learner, 1, 97) == Approx(of_base));  // the freed slot starts anew
+}
+
+TEST_CASE("of slots that agree too little the one of more steps is kept", "[learner]") {
+  const auto base = tiny_base();
+  for (const std::uint64_t longer : {0, 1}) {
+    auto learner = make(0.9999, base);
+    for (std::uint32_t slot = 0; slot < 2; ++slot) {
+      learner->open({slot, slot + 1, false, std::nullopt});
+      for (std::uint64_t seq = 0; seq < (slot == longer ? 30 : 10); ++seq)
+        learner->learn(slot, cycle(seq, slot == 0 ? 97 : 105));
+    }
+    const auto merge = learner->open({1, 3, false, 0});
+    REQUIRE(merge);
+    CHECK_FALSE(merge->averaged);
+    const bool knows_first = loss_of(*learner, 0, 97) < loss_of(*learner, 0, 105);
+    CHECK(knows_first == (longer == 0));
+  }
+}
+
+TEST_CASE("a merged slot counts with the steps of both") {
+  Fragility fragility({.slots = 2});
+  RegretLedger ledger(2, 100);
+  for (std::uint32_t slot = 0; slot < 2; ++slot) fragility.on_birth({slot, slot + 1, false, std::nullopt});
+  for (int i = 0; i < 30; ++i) {
+    const StepReport report{.slot = i % 3 == 0 ? 1U : 0U, .tokens = 10, .loss = 1, .gain = 0.5};
+    fragility.on_step(report);
+    ledger.on_step(report);
+  }
+  const Birth birth{1, 3, false, 0};
+  fragility.on_birth(birth);
+  ledger.on_birth(birth);
+  for (const SlotScore& score : fragility.ranking())
+    CHECK((score.slot == 0 ? score.steps == 30 && score.tokens == 300 : score.steps == 0));
+  CHECK(ledger.of_pool().eviction == 0);
+}
