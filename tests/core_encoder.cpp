@@ -9,20 +9,13 @@
 
 #include "core/safetensors.hpp"
 #include "tests/temporary_directory.hpp"
-#include "tests/tiny_model.hpp"
+#include "tests/tiny_base.hpp"
 
 using namespace kpool;
+using kpool::testing::tiny_base;
 using kpool::testing::TemporaryDirectory;
 
 namespace {
-
-std::shared_ptr<const Base> tiny_base(std::int64_t layers = -1) {
-  TemporaryDirectory directory;
-  kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
-  auto base = Base::load({directory.file("tiny.gguf"), "float32", layers});
-  REQUIRE(base);
-  return *base;
-}
 
 std::unique_ptr<Encoder> encoder(const EncoderOptions& options, std::shared_ptr<const Base> base) {
   auto made = make_encoder(options, std::move(base));
@@ -100,7 +93,7 @@ TEST_CASE("a record's tokens and embedding do not depend on its neighbours", "[e
 TEST_CASE("a part of the base gives the same embedding as the whole", "[encoder]") {
   const std::vector<Record> records{{{0, 1}, 0, "another thing in the inner ring"}};
   const auto whole = encoder({"base:1"}, tiny_base())->encode(records);
-  const auto part = encoder({"base:1"}, tiny_base(1))->encode(records);
+  const auto part = encoder({"base:1"}, tiny_base({}, 1))->encode(records);
   CHECK(std::get<EncodedRecord>(whole[0]).embedding == std::get<EncodedRecord>(part[0]).embedding);
 }
 

@@ -7,20 +7,12 @@
 
 #include "core/safetensors.hpp"
 #include "core/slot.hpp"
-#include "tests/temporary_directory.hpp"
-#include "tests/tiny_model.hpp"
+#include "tests/tiny_base.hpp"
 
 using namespace kpool;
+using kpool::testing::tiny_base;
 
 namespace {
-
-std::shared_ptr<const Base> tiny_base(std::uint64_t seed = 1) {
-  kpool::testing::TemporaryDirectory directory;
-  kpool::testing::write_tiny_model({.seed = seed}, directory.file("tiny.gguf"));
-  auto base = Base::load({directory.file("tiny.gguf"), "float32"});
-  REQUIRE(base);
-  return *base;
-}
 
 LearnerOptions options() {
   LearnerOptions options;
@@ -252,7 +244,7 @@ TEST_CASE("a blob that does not fit is refused by what differs", "[learner]") {
   other_alpha.alpha = 16;
   CHECK(refused(other_rank, base, blob).fault == Fault::mismatch);
   CHECK(refused(other_alpha, base, blob).message.find("alpha") != std::string::npos);
-  CHECK(refused(options(), tiny_base(2), blob).message.find("base") != std::string::npos);
+  CHECK(refused(options(), tiny_base({.seed = 2}), blob).message.find("base") != std::string::npos);
   CHECK(refused(options(), base, blob.substr(0, blob.size() - 4)).fault == Fault::bad_input);
   CHECK(refused(options(), base, "").fault == Fault::bad_input);
   const float nan = std::nanf("");

@@ -4,20 +4,12 @@
 #include "core/fragility.hpp"
 #include "core/learner.hpp"
 #include "core/ledger.hpp"
-#include "tests/temporary_directory.hpp"
-#include "tests/tiny_model.hpp"
+#include "tests/tiny_base.hpp"
 
 using namespace kpool;
+using kpool::testing::tiny_base;
 
 namespace {
-
-std::shared_ptr<const Base> tiny_base() {
-  kpool::testing::TemporaryDirectory directory;
-  kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
-  auto base = Base::load({directory.file("tiny.gguf"), "float32"});
-  REQUIRE(base);
-  return *base;
-}
 
 /// 64 tokens of a cycle from `letter` on.
 Sample cycle(std::uint64_t seq, std::int32_t letter) {

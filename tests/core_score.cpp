@@ -5,20 +5,12 @@
 #include "core/learner.hpp"
 #include "core/safetensors.hpp"
 #include "core/slot.hpp"
-#include "tests/temporary_directory.hpp"
-#include "tests/tiny_model.hpp"
+#include "tests/tiny_base.hpp"
 
 using namespace kpool;
+using kpool::testing::tiny_base;
 
 namespace {
-
-std::shared_ptr<const Base> tiny_base(std::uint64_t seed = 1) {
-  kpool::testing::TemporaryDirectory directory;
-  kpool::testing::write_tiny_model({.seed = seed}, directory.file("tiny.gguf"));
-  auto base = Base::load({directory.file("tiny.gguf"), "float32"});
-  REQUIRE(base);
-  return *base;
-}
 
 Sample cycle(std::uint64_t start, std::size_t length, std::uint32_t prompt = 0) {
   Sample sample{{0, start}, prompt};
@@ -96,7 +88,7 @@ TEST_CASE("an adapter that does not fit is refused and the former one stays", "[
   CHECK(refused(write_safetensors(foreign), 2.0).fault == Fault::mismatch);
   CHECK(refused(blob.substr(0, 100), 2.0).fault == Fault::bad_input);
   CHECK(refused(write_safetensors({}), 2.0).fault == Fault::bad_input);
-  const auto other = make_scorer({.threads = 1}, tiny_base(2))->use_adapter(blob, std::nullopt);
+  const auto other = make_scorer({.threads = 1}, tiny_base({.seed = 2}))->use_adapter(blob, std::nullopt);
   REQUIRE_FALSE(other);
   CHECK(other.error().fault == Fault::mismatch);
 }
