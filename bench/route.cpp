@@ -1,5 +1,6 @@
 // Replays embeddings through the router.
-//   bench_route EMBEDDINGS WIDTH LABELS [key=value...]   raw float32 rows, one label per line
+//   bench_route EMBEDDINGS WIDTH LABELS [key=value...]   raw float32 rows, one label per line. barrier=N: one every N
+//                                                        records; learn=N: rows beyond the first N are queries
 //   bench_route [--json FILE]                            microseconds per record on synthetic data, as JSON lines
 // The router takes records one by one, so a batch is so many in a row: route_us is the median over batches of the time
 // per record, route_mean_us the mean, which has the renewals of the covariance in it; classify_us is a query's. births:
@@ -20,6 +21,7 @@ struct Replay {
   std::vector<float> rows;
   std::size_t width = 0;
   std::uint64_t barrier_records = 0;
+  std::size_t learned = SIZE_MAX;
 };
 
 bool set_option(RoutingOptions& options, Replay& replay, const std::string& argument) {
@@ -38,6 +40,7 @@ bool set_option(RoutingOptions& options, Replay& replay, const std::string& argu
   else if (key == "novel_batches") options.novel_batches = number();
   else if (key == "claim_batches") options.claim_batches = number();
   else if (key == "barrier") replay.barrier_records = number();
+  else if (key == "learn") replay.learned = number();
   else return false;
   return true;
 }
@@ -52,10 +55,19 @@ bool load(Replay& replay, const char* embeddings, const char* width, const char*
   return file.good() && !replay.labels.empty();
 }
 
+using Counts = std::map<std::uint64_t, int>;  // generation -> records, 0: none of the slots
+
+void print(const std::string& label, const Counts& counts) {
+  std::printf("%-14s", label.c_str());
+  for (const auto& [generation, count] : counts)
+    std::printf(" %llu:%d", static_cast<unsigned long long>(generation), count);
+  std::printf("\n");
+}
+
 /// Each record of a label is a source "label#source" or the one source 0.
 void replay_rows(const Replay& replay, const RoutingOptions& options) {
   const auto router = make_router(options, replay.width);
-  std::map<std::string, std::map<std::uint64_t, int>> table;  // label x generation
+  std::map<std::string, Counts> table;  // label x generation
   std::vector<std::uint64_t> generations(options.slots, 0);
   std::map<std::string, std::uint32_t> sources;
   int births = 0;
@@ -80,27 +92,31 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
       }
     }
   };
-  for (; now < replay.labels.size(); ++now) {
+  for (; now < std::min(replay.learned, replay.labels.size()); ++now) {
     const auto hash = replay.labels[now].find('#');
     const std::string name = hash == std::string::npos ? "" : replay.labels[now].substr(hash);
     const auto source = sources.emplace(name, static_cast<std::uint32_t>(sources.size())).first->second;
     take(router->route(now, {replay.rows.data() + now * replay.width, replay.width}, source));
     if (replay.barrier_records && (now + 1) % replay.barrier_records == 0) take(router->barrier());
   }
-  now = replay.labels.size() - 1;
+  --now;
   take(router->barrier());
+  std::map<std::string, Counts> queries;
+  for (std::size_t i = replay.learned; i < replay.labels.size(); ++i) {
+    const auto slot = router->classify({replay.rows.data() + i * replay.width, replay.width});
+    ++queries[replay.labels[i]][slot ? generations[*slot] : 0];
+  }
   const double took_us = 1e6 * (seconds_now() - begin);
+  for (const auto& [label, counts] : queries) print("query " + label, counts);
   double worst = 1;
   for (const auto& [label, counts] : table) {
+    print(label, counts);
     int all = 0, most = 0;
-    std::printf("%-14s", label.c_str());
     for (const auto& [generation, count] : counts) {
-      std::printf(" %llu:%d", static_cast<unsigned long long>(generation), count);
       all += count;
       most = std::max(most, count);
     }
     worst = std::min(worst, static_cast<double>(most) / all);
-    std::printf("\n");
   }
   std::printf("births %d worst share %.3f us/record %.1f state %zu bytes |%s\n", births, worst,
               took_us / static_cast<double>(replay.labels.size()), router->save().size(), born.c_str());
