@@ -8,9 +8,9 @@
 namespace kpool {
 namespace {
 
-constexpr double reach = 8;    // of one measurement, either way
+constexpr double reach = 8;      // of one measurement, either way
 constexpr double memory = 0.25;  // share of the newest measurement
-constexpr int probes_max = 6;
+constexpr int probes_max = 8;
 constexpr std::uint64_t interval = 8;
 
 }  // namespace
@@ -23,11 +23,11 @@ double predict_cliff(double probe, double slope, const std::function<double(doub
   KPOOL_ASSERT(probe > 0);
   if (!(slope > 0)) return probe / reach;
   double cliff = probe;
-  for (int i = 0; i < probes_max; ++i, probe = cliff) {
+  for (int i = 0; i < probes_max; ++i, probe = cliff / 2) {
     const double changed = change(probe), bend = changed + probe * slope;  // bend: 1/2 length^2 s'Hs
     const double lengths = std::isfinite(changed) ? (bend > 0 ? probe * slope / bend : reach) : 0;
     cliff = probe * std::clamp(lengths, 1 / reach, reach);
-    if (lengths > 1 / reach && lengths < reach) break;
+    if (changed <= 0 && lengths < reach) break;
   }
   return cliff;
 }
