@@ -32,8 +32,9 @@ bool cliff_is_due(std::uint64_t step);
 double probe_length(const RateGuard& guard, double eta);
 
 /// eta_c of a step. slope: g.s, what the loss gains per unit of length; change: of the loss on the same tokens after a
-/// step of that length, negative where it helped. A parabola through one probe is trusted up to eight times
-/// its length, but not where the probe is beyond the cliff itself, where losses level off: then a nearer one is made. A step that does not descend has its cliff below the probe.
+/// step of that length, negative where it helped. A parabola through one probe is trusted up to eight times its length,
+/// but not where the probe is beyond the cliff itself, as losses level off there: then a nearer one is made. A step
+/// that does not descend has its cliff below the probe.
 double predict_cliff(double probe, double slope, const std::function<double(double length)>& change);
 
 /// Takes a measurement in and, where it is automatic, sets the rate: at most twice the last one.
