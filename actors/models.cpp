@@ -71,6 +71,11 @@ Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_
   return Done{};
 }
 
+RateGuardMode rate_guard_mode(const std::string& name) {
+  if (name == "auto") return RateGuardMode::automatic;
+  return name == "warn" ? RateGuardMode::warn : RateGuardMode::off;
+}
+
 LearnerOptions learner_options(const Config& config) {
   LearnerOptions options;
   options.slots = config.routing.slots;
@@ -80,6 +85,7 @@ LearnerOptions learner_options(const Config& config) {
   options.warm_births = config.lora.births == "warm";
   options.merge_agreement = config.lora.merge_agreement;
   options.learning_rate = config.train.learning_rate;
+  options.rate_guard = rate_guard_mode(config.train.rate_guard);
   options.momentum = config.train.momentum;
   options.momentum_type = momentum_type(config);
   options.weight_decay = config.train.weight_decay;

@@ -120,9 +120,22 @@ void Training::tell(std::vector<StepReport> reports, Outbox& out) {
     }
     ++steps_;
     tokens_ += report.tokens;
+    watch(report);
     if (report.copied) spdlog::info("training: slot {} starts as a copy of slot {}", report.slot, *report.copied);
     out.send(StageId::fragility, pipeline::Trained{std::move(report)});
   }
+}
+
+/// Says once that a slot's rate went above its predicted cliff, not at every measurement.
+void Training::watch(const StepReport& report) {
+  Rate& last = rates_[report.slot];
+  const bool was_above = last.cliff && last.rate > *last.cliff;
+  last.rate = report.rate;
+  if (!report.cliff) return;
+  last.cliff = report.cliff;
+  if (!was_above && report.rate > *report.cliff)
+    spdlog::warn("training: the learning rate of slot {}, {:.2g}, is above {:.2g}, where a step stops helping",
+                 report.slot, report.rate, *report.cliff);
 }
 
 void Training::barrier(std::uint64_t group, Outbox& out) {
@@ -142,7 +155,13 @@ void Training::close(std::uint64_t group, Outbox& out) {
 }
 
 std::string Training::report() const {
-  return nlohmann::json{{"steps", steps_}, {"tokens", tokens_}, {"rolled_back", rolled_back_},
+  nlohmann::json rates = nlohmann::json::array();
+  for (const auto& [slot, last] : rates_) {
+    rates.push_back({{"slot", slot}, {"learning_rate", last.rate}});
+    if (last.cliff) rates.back()["predicted_cliff"] = *last.cliff;
+  }
+  return nlohmann::json{{"rates", std::move(rates)}, {"steps", steps_}, {"tokens", tokens_},
+                        {"rolled_back", rolled_back_},
                         {"busy_seconds", busy_seconds_}, {"queued", queue_.size()}}.dump();
 }
 

@@ -3,7 +3,9 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <variant>
 
 #include "actors/flight_journal.hpp"
@@ -37,6 +39,7 @@ class Training : public Stage {
   void learn(Routed routed, Outbox& out);
   void flush(Outbox& out);
   void tell(std::vector<StepReport> reports, Outbox& out);
+  void watch(const StepReport& report);
   void barrier(std::uint64_t group, Outbox& out);
   void close(std::uint64_t group, Outbox& out);
 
@@ -48,6 +51,8 @@ class Training : public Stage {
   std::deque<Item> queue_;  ///< what one frame held: none is read before it is empty
   std::uint64_t group_ = 0;  ///< of the last barrier
   int careful_groups_ = 0;   ///< so many groups to come are trained record by record, to find what crashed
+  struct Rate { double rate = 0; std::optional<double> cliff; };
+  std::map<std::uint32_t, Rate> rates_;  ///< by slot, as of its last step in this life
   std::uint64_t steps_ = 0, tokens_ = 0, rolled_back_ = 0;
   double busy_seconds_ = 0;
 };

@@ -68,6 +68,7 @@ class Run {
   std::vector<std::pair<double, double>> prequential_;              ///< by domain: nats, tokens
   const bool unseen_;                                               ///< held-out records: of other sources only
   std::map<std::uint32_t, std::uint32_t> learned_source_;           ///< by domain
+  std::map<std::uint32_t, std::pair<double, std::optional<double>>> rates_;  ///< slot -> last rate, predicted cliff
   std::map<std::uint32_t, std::uint32_t> learning_;                 ///< slot -> domain of its latest record
   ordered_json births_ = ordered_json::array();
   std::uint64_t bytes_open_ = 0, tokens_ = 0, steps_ = 0, refused_ = 0;
@@ -142,6 +143,8 @@ void Run::tell(const std::vector<StepReport>& reports) {
   for (const StepReport& report : reports) {
     refused_ += report.refused.size();
     if (!report.refused.empty()) continue;
+    rates_[report.slot].first = report.rate;
+    if (report.cliff) rates_[report.slot].second = *report.cliff;
     fragility_.on_step(report);
     ledger_.on_step(report);
     ++steps_;
@@ -210,6 +213,11 @@ void Run::finish(ordered_json& row) const {
     slots.push_back({{"slot", score.slot}, {"generation", score.generation}, {"steps", score.steps},
                      {"gain", score.gain}, {"sharpness", score.sharpness}, {"fragility", score.fragility},
                      {"value", score.value}});
+  for (ordered_json& slot : slots)
+    if (const auto found = rates_.find(slot["slot"].get<std::uint32_t>()); found != rates_.end()) {
+      slot["learning_rate"] = found->second.first;
+      if (found->second.second) slot["predicted_cliff"] = *found->second.second;
+    }
   row["assigned"] = std::move(assigned);
   row["prequential"] = std::move(prequential);
   const Regret regret = ledger_.of_pool();

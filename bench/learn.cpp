@@ -1,9 +1,9 @@
-// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]
+// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
 // float32 and in bfloat16 (or in MOMENTUM alone), and for SEEDS seeds: the adapter's, and from the second one on the
 // order of the records.
-// LAYERS: only so many of the last layers have an adapter (0: all).
+// GUARD: off, warn or auto, as train.rate_guard. LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +23,7 @@ void print(const StepReport& report) {
   std::printf("step %llu: loss %.4f", static_cast<unsigned long long>(report.step), report.loss);
   if (report.gain) std::printf(", gain %.4f", *report.gain);
   if (report.sharpness) std::printf(", sharpness %.6f", *report.sharpness);
+  if (report.cliff) std::printf(", rate %.3g, cliff %.3g", report.rate, *report.cliff);
   std::printf("\n");
 }
 
@@ -55,7 +56,7 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 int main(int count, char** arguments) {
   if (count < 3) {
     std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl "
-                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM]\n";
+                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD]\n";
     return 64;
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };
@@ -68,6 +69,10 @@ int main(int count, char** arguments) {
   }
   LearnerOptions options;
   options.learning_rate = number(4, 1e-3);
+  const std::string guard = count > 10 ? arguments[10] : "off";
+  options.rate_guard = guard == "auto"   ? RateGuardMode::automatic
+                       : guard == "warn" ? RateGuardMode::warn
+                                         : RateGuardMode::off;
   options.threads = static_cast<std::uint32_t>(number(6, 2));
   options.top_layers = static_cast<std::uint32_t>(number(8, 0));
   const std::string only = count > 9 ? arguments[9] : "";

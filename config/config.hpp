@@ -34,6 +34,7 @@ struct LoraConfig {
 };
 struct TrainConfig {
   double learning_rate = 1e-3;
+  std::string rate_guard = "off";  ///< off | warn | auto
   double momentum = 0.9;
   std::string momentum_type = "bfloat16";  ///< float32 | bfloat16
   double weight_decay = 0;

@@ -119,6 +119,9 @@ std::vector<ConfigKey> training_keys() {
        "a new slot starts fresh, or as a copy of the slot that is clearly better than the base on its first step"},
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
        "of a full Signum step: every weight moves by exactly so much"},
+      {"train.rate_guard", +at<&C::train, &TrainConfig::rate_guard>, 0, 0, {"off", "warn", "auto"}, nullptr,
+       "warn: measure for each slot the rate at which a step stops helping, and say when learning_rate is above it; "
+       "auto: a slot starts with learning_rate and then keeps to a twentieth of that (docs/training.md)"},
       {"train.momentum", +at<&C::train, &TrainConfig::momentum>, 0, 0.9999, {}, nullptr, "of Signum"},
       {"train.momentum_type", +at<&C::train, &TrainConfig::momentum_type>, 0, 0, {"float32", "bfloat16"}, nullptr,
        "how the momentum is held and stored; a stored slot of the other type is converted"},

@@ -29,6 +29,11 @@ double certainty(const at::Tensor& differences) {
   return deviation > 0 ? mean_of(differences) / deviation * std::sqrt(static_cast<double>(differences.size(0))) : 0;
 }
 
+/// out = from + share (to - from). All of one length; out may be to.
+void move_by(std::span<const float> from, std::span<const float> to, double share, std::span<float> out) {
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = from[i] + static_cast<float>(share) * (to[i] - from[i]);
+}
+
 bool due(std::uint64_t step, std::uint32_t every) { return every != 0 && step % every == 0; }
 
 class LoraLearner final : public Learner {
@@ -92,6 +97,8 @@ class LoraLearner final : public Learner {
     KPOOL_ASSERT(index < slots_.size());
     auto state = restore_slot(bytes, layout_, identity_, options_.momentum_type);
     if (!state) return state.error();
+    if (options_.rate_guard != RateGuardMode::automatic) state->guard.rate = 0;
+    if (options_.rate_guard == RateGuardMode::off) state->guard.cliff = 0;
     slots_[index].state = std::move(*state);
     slots_[index].buffer.clear();
     dirty_.erase(index);
@@ -135,14 +142,48 @@ class LoraLearner final : public Learner {
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
     if (!std::isfinite(report.loss) || !finite(gradient_)) return refuse(slot, pieces, report);
     report.step = slot.state.step + 1;
+    report.rate = rate_of(slot.state);
     measure(slot.state, batch, report);
-    const SignumOptions signum{options_.learning_rate, options_.momentum, options_.weight_decay};
-    const double share = static_cast<double>(batch.tokens) / options_.tokens_per_step;
-    std::visit([&](auto& momentum) { signum_step(slot.state.weights, momentum, gradient_, signum, share); },
-               slot.state.momentum);
+    update(slot.state, batch, report);
     slot.state.step = report.step;
     dirty_.insert(index);
     return report;
+  }
+
+  double rate_of(const SlotState& state) const {
+    return state.guard.rate > 0 ? state.guard.rate : options_.learning_rate;
+  }
+
+  void update(SlotState& state, const Batch& batch, StepReport& report) {
+    const double share = static_cast<double>(batch.tokens) / options_.tokens_per_step;
+    const bool guarded = options_.rate_guard != RateGuardMode::off && report.rate > 0 && cliff_is_due(report.step);
+    const std::vector<float> before = guarded ? state.weights : std::vector<float>{};
+    const SignumOptions signum{report.rate, options_.momentum, options_.weight_decay};
+    std::visit([&](auto& momentum) { signum_step(state.weights, momentum, gradient_, signum, share); },
+               state.momentum);
+    if (guarded) guard_step(state, before, batch, share, report);
+  }
+
+  /// Measures where the step that was taken would stop helping and, where it is automatic and went beyond its limit,
+  /// shortens it.
+  void guard_step(SlotState& state, const std::vector<float>& before, const Batch& batch, double share,
+                  StepReport& report) {
+    const double eta = report.rate * share;
+    double slope = 0;
+    for (std::size_t i = 0; i < before.size(); ++i)
+      slope += static_cast<double>(gradient_[i]) * (before[i] - state.weights[i]) / eta;
+    std::vector<float> moved(before.size());
+    auto change = [&](double length) {
+      move_by(before, state.weights, length / eta, moved);
+      adapter_.load(moved);
+      return mean_of(nats(weights_, batch, &adapter_, workspace_)) - report.loss;
+    };
+    const double cliff = predict_cliff(probe_length(state.guard, eta), slope, change);
+    observe(state.guard, options_.rate_guard, report.rate, cliff);
+    report.cliff = state.guard.cliff;
+    if (options_.rate_guard != RateGuardMode::automatic || state.guard.rate >= report.rate) return;
+    move_by(before, state.weights, state.guard.rate / report.rate, state.weights);
+    report.rate = state.guard.rate;
   }
 
   /// Domains share more than what the base knows: where a neighbour's adapter helps on the new one, it is the better
@@ -184,7 +225,7 @@ class LoraLearner final : public Learner {
     std::vector<float> signs(gradient_.size()), moved(gradient_.size());
     draw_signs(options_.seed, state.generation, report.step, signs);
     double sum = 0;
-    for (const auto eta : {static_cast<float>(options_.learning_rate), -static_cast<float>(options_.learning_rate)}) {
+    for (const auto eta : {static_cast<float>(report.rate), -static_cast<float>(report.rate)}) {
       for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = state.weights[i] + eta * signs[i];
       adapter_.load(moved);
       sum += mean_of(nats(weights_, batch, &adapter_, workspace_));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/base.hpp"
+#include "core/rate_guard.hpp"
 #include "core/record.hpp"
 #include "core/result.hpp"
 #include "core/signum.hpp"
@@ -32,6 +33,8 @@ struct StepReport {
   double loss = 0;                  ///< mean nats per token, before the update (prequential)
   std::optional<double> gain;       ///< nats per token: loss without the adapter minus with it, before the update
   std::optional<double> sharpness;  ///< nats: expected rise of the loss under one random sign step
+  double rate = 0;                  ///< learning rate of the step, had it been a full one
+  std::optional<double> cliff;      ///< where measured: the rate at which a step stops helping, as predicted after it
   std::optional<Rival> rival;       ///< one of the others in turn, before the update
   std::optional<std::uint32_t> copied;  ///< first step of a warm birth: the slot that was copied before it
   std::vector<RefusedRecord> refused;  ///< not empty: the step was rolled back (Refusal::numeric)
@@ -75,6 +78,7 @@ struct LearnerOptions {
   std::uint32_t rank = 8;
   double alpha = 16;             ///< the adapter's output is scaled by alpha / rank
   double learning_rate = 1e-3;   ///< of a full step: every weight moves by exactly so much
+  RateGuardMode rate_guard = RateGuardMode::off;  ///< automatic: the learning rate is that of a slot's first step
   double momentum = 0.9;
   MomentumType momentum_type = MomentumType::bfloat16;  ///< a stored slot of the other type is converted
   double weight_decay = 0;       ///< decoupled

@@ -61,8 +61,8 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
   const std::size_t momentum = options.momentum_type == MomentumType::bfloat16 ? sizeof(simd::Bf16) : sizeof(float);
   LearnerMemory memory;
   memory.slot = parameters * (sizeof(float) + momentum);
-  const std::size_t sharpness = options.sharpness_every == 0 ? 0 : 2;
-  memory.scratch = parameters * sizeof(float) * (1 + sharpness) + numbers_of(Adapter(layout, weights.dtype, 1));
+  const bool probes = options.sharpness_every != 0 || options.rate_guard != RateGuardMode::off;
+  memory.scratch = parameters * sizeof(float) * (1 + (probes ? 2 : 0)) + numbers_of(Adapter(layout, weights.dtype, 1));
   use_threads(options.threads);
   const std::size_t forward = forward_bytes(weights, &layout, options.tokens_per_step, thread_count());
   auto of_plan = [&](std::size_t limit) {

@@ -19,7 +19,7 @@ BaseMemory base_memory(const Base& base);
 
 struct LearnerMemory {
   std::size_t slot = 0;     ///< of one slot's weights and momentum
-  std::size_t scratch = 0;  ///< the gradient, the adapter in compute precision, the vectors that measure sharpness
+  std::size_t scratch = 0;  ///< the gradient, the adapter in compute precision, two vectors that measure
   std::size_t activations_least = 0, activations_most = 0;  ///< of a step's workspace: the leanest and the fastest
 };
 /// base: whole.

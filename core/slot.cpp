@@ -31,6 +31,17 @@ Result<std::uint64_t> counter(const SafeTensors& contents, const std::string& ke
   return value;
 }
 
+/// Absent where nothing was measured.
+Status read_optional(const SafeTensors& contents, const std::string& key, double& value) {
+  const auto found = contents.metadata.find(key);
+  if (found == contents.metadata.end()) return Done{};
+  const char* end = found->second.data() + found->second.size();
+  const auto [stop, fault] = std::from_chars(found->second.data(), end, value);
+  if (fault != std::errc{} || stop != end || !std::isfinite(value) || value <= 0)
+    return damaged("metadata " + key + " is no positive number.");
+  return Done{};
+}
+
 Status expect(const SafeTensors& contents, const std::string& key, const std::string& wanted) {
   const auto found = contents.metadata.find(key);
   if (found == contents.metadata.end()) return damaged("metadata " + key + " is absent.");
@@ -129,6 +140,8 @@ std::string save_slot(const SlotState& state, const LoraLayout& layout, const Sl
                        {"base", identity.base},
                        {"generation", std::to_string(state.generation)},
                        {"step", std::to_string(state.step)}};
+  if (state.guard.rate > 0) contents.metadata["rate"] = to_text(state.guard.rate);
+  if (state.guard.cliff > 0) contents.metadata["cliff"] = to_text(state.guard.cliff);
   return write_safetensors(contents);
 }
 
@@ -146,6 +159,8 @@ Result<SlotState> restore_slot(std::string_view bytes, const LoraLayout& layout,
   if (*generation == 0) return damaged("its generation is 0.");
   const auto size = static_cast<std::size_t>(layout.size);
   SlotState state{*generation, *step, std::vector<float>(size), zero_momentum(momentum, size)};
+  if (auto read = read_optional(*contents, "rate", state.guard.rate); !read) return read.error();
+  if (auto read = read_optional(*contents, "cliff", state.guard.cliff); !read) return read.error();
   if (auto read = read_all(*contents, layout, "", state.weights); !read) return read.error();
   const auto read = std::visit([&](auto& flat) { return read_all(*contents, layout, kMomentum, flat); },
                                state.momentum);

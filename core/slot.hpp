@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/lora.hpp"
+#include "core/rate_guard.hpp"
 #include "core/record.hpp"
 #include "core/result.hpp"
 #include "core/signum.hpp"
@@ -25,6 +26,7 @@ struct SlotState {
   std::uint64_t step = 0;       ///< steps of this generation; also decides when gain and sharpness are due
   std::vector<float> weights;  ///< (layout.size)
   Momentum momentum;
+  RateGuard guard{};
   bool open() const { return generation != 0; }
 };
 
@@ -36,7 +38,7 @@ struct SlotIdentity {
 
 /// A safetensors file under PEFT's names, float32: base_model.model.model.layers.0.self_attn.q_proj.
 /// lora_A.weight and so on, each also as momentum.<name> in the momentum's type; metadata rank, alpha, generation,
-/// step, base.
+/// step, base, and with a rate guard what it knows: rate, cliff.
 std::string save_slot(const SlotState& state, const LoraLayout& layout, const SlotIdentity& identity);
 
 /// Reads a momentum of either type and gives it the one that is asked for.
