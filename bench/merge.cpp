@@ -1,8 +1,8 @@
 // bench_merge MODEL.gguf ONE.jsonl OTHER.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS]
-// What merging two slots costs: each learns one file for STEPS steps, then the second goes over to the first. One JSON
-// line per seed (of the adapters and the order of the records) with the losses of the base, of either adapter and of the
-// merged one on the last HELD_OUT records of both files, in nats per token; agreement: cosine of the two changes of the
-// base; discarded: share of the sum's squared norm that the rank has no room for.
+// What merging two slots costs: each learns one file for STEPS steps, then the second goes over to the first. One
+// JSON line per seed (of the adapters and the order of the records) with the losses of the base, of either adapter and
+// of the merged one on the last HELD_OUT records of both files, in nats per token; agreement: cosine of the two changes
+// of the base; discarded: share of the sum's squared norm that the rank has no room for.
 #include <algorithm>
 #include <array>
 #include <random>
