@@ -139,7 +139,7 @@ std::uint32_t MixtureRouter::choose_slot() const {
 Birth MixtureRouter::make_room() {
   bool full = true;
   for (std::uint32_t k = 0; k < options_.slots; ++k) full = full && mixture_.live(k);
-  const auto pair = full ? mixture_.closest_pair() : std::nullopt;
+  const auto pair = full && options_.join_distance > 0 ? mixture_.closest_pair() : std::nullopt;
   if (pair && pair->distance <= options_.join_distance) {
     mixture_.merge(pair->lesser, pair->greater);
     return {pair->lesser, ++generation_, false, pair->greater};
