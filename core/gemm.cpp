@@ -34,13 +34,13 @@ bool runs_tiles(Number number) {
   return c[0] == 11 && c[1] == 0;
 }
 
-bool has_bfloat16_instructions() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16");
+bool has_amx() { return __builtin_cpu_supports("amx-bf16"); }
+bool has_bfloat16_instructions() { return __builtin_cpu_supports("avx512bf16") || has_amx(); }
 #else
-  return false;
+bool has_amx() { return false; }
+bool has_bfloat16_instructions() { return false; }
 #endif
-}
 
 }  // namespace
 
@@ -58,6 +58,8 @@ TileScope::~TileScope() {
 void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t a_stride, const Bf16* panel, float* c,
               std::int64_t c_stride, bool add) {
   if (rows == 0 || depth == 0) return;
+  static const auto own = has_amx() ? nullptr : simd::kernels().multiply;
+  if (own) return own(rows, (depth + 1) / 2 * 2, a, a_stride, panel, c, c_stride, add);
   holds_tiles = true;
   blas::brgemm(rows, kPanel, (depth + 1) / 2 * 2, a_stride, kPanel, c_stride, add, cast(a), cast(panel), c);
 }

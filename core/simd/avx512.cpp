@@ -1,10 +1,10 @@
 #if defined(__x86_64__)
-#include "core/simd/vector_avx512.hpp"
+#include "core/simd/tile_product_avx512.hpp"
 #include "core/simd/set.hpp"  // after the vectors that it is made of
 
 namespace kpool::simd {
 
-constinit const Kernels avx512_kernels = kernel_set("avx512");  // AVX-512 with BW, DQ, VL and BF16
+constinit const Kernels avx512_kernels = kernel_set("avx512", multiply_tile);  // AVX-512 with BW, DQ, VL and BF16
 
 }  // namespace kpool::simd
 #endif

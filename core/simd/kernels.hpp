@@ -83,6 +83,9 @@ struct Kernels {
                       const SignumFactors& factors);
   /// False where a value is a NaN or an infinity.
   bool (*finite)(const float* x, std::int64_t n);
+  /// multiply() of core/gemm.hpp, depth even; null where the set has none.
+  void (*multiply)(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t a_stride, const Bf16* panel,
+                   float* c, std::int64_t c_stride, bool add);
 };
 
 /// The best that this processor runs.

@@ -53,8 +53,8 @@ constexpr RowKernels<T> row_kernels() {
           turn_panel,      transpose};
 }
 
-constexpr Kernels kernel_set(const char* name) {
-  return {name, row_kernels<float>(), row_kernels<Bf16>(), maximum, signum<float>, signum<Bf16>, finite};
+constexpr Kernels kernel_set(const char* name, decltype(Kernels::multiply) multiply = nullptr) {
+  return {name, row_kernels<float>(), row_kernels<Bf16>(), maximum, signum<float>, signum<Bf16>, finite, multiply};
 }
 
 }  // namespace
