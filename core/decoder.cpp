@@ -94,9 +94,8 @@ void Decoder::forward(std::int64_t layer, LayerTape& tape) {
   attention(at, work);
   project(at.output, work.mixed, work.bent[kOutput], work.attended, workspace_);
   add_norm(hidden, work.attended, w.ffn_norm, epsilon, work.ffn_inverse, normed_, workspace_);
-  project(at.gate_up, normed_, work.bent[kGateUp], work.gate_up, workspace_);
   at::Tensor gated = take(weights_.shape.ffn);
-  swiglu(work.gate_up, gated, workspace_);
+  project_gated(at.gate_up, normed_, work.bent[kGateUp], work.gate_up, gated, workspace_);
   project(at.down, gated, work.bent[kDown], work.down, workspace_);
   delta = work.down;
 }
@@ -127,11 +126,11 @@ void Decoder::ffn_backward(std::int64_t layer, const Linears& at, const LayerTap
                            at::Tensor& rounded, std::span<float> flat) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
   Workspace::Frame frame(workspace_);
-  at::Tensor dgated = take(weights_.shape.ffn), gated = take(weights_.shape.ffn);
+  at::Tensor gated = take(weights_.shape.ffn);
   at::Tensor dgate_up = take(2 * weights_.shape.ffn), dnormed = take(weights_.shape.hidden);
   at::Tensor dbent_down = take(work.bent[kDown].size(1)), dbent = take(work.bent[kGateUp].size(1));
-  project_backward(at.down, work.bent[kDown], rounded, dbent_down, &dgated, sink(layer, kDown, flat), workspace_);
-  swiglu_backward(dgated, work.gate_up, dgate_up, gated, workspace_);
+  project_gated_backward(at.down, work.bent[kDown], rounded, dbent_down, work.gate_up, dgate_up, gated,
+                         sink(layer, kDown, flat), workspace_);
   a_gradient(gated, dbent_down, sink(layer, kDown, flat), workspace_);
   project_backward(at.gate_up, work.bent[kGateUp], dgate_up, dbent, &dnormed, sink(layer, kGateUp, flat), workspace_);
   a_gradient(normed_, dbent, sink(layer, kGateUp, flat), workspace_);
@@ -186,7 +185,7 @@ LayerBytes layer_bytes(const Base::Weights& weights, const LoraLayout* layout, s
   bytes.narrow = bytes.inputs + rows(qkv) + rows(q) + Workspace::size_of({shape.heads, tokens}, at::kFloat) + bent;
   bytes.all = bytes.narrow + rows(2 * shape.ffn);
   bytes.forward = bytes.all - bytes.inputs + rows(shape.ffn) + inner;
-  const std::size_t ffn = 4 * rows(shape.ffn) + rows(shape.hidden);
+  const std::size_t ffn = 3 * rows(shape.ffn) + rows(shape.hidden);
   const std::size_t attention = rows(q) + rows(qkv) + rows(shape.hidden);
   bytes.backward = bytes.all - bytes.inputs + std::max(ffn, attention) + bent + inner;
   return bytes;

@@ -50,6 +50,11 @@ bool multiplies_bfloat16() {
   return does;
 }
 
+TileKernel tile_kernel() {
+  static const TileKernel kernel = has_amx() ? nullptr : simd::kernels().multiply;
+  return kernel;
+}
+
 TileScope::~TileScope() {
   if (holds_tiles) blas::brgemm_release();
   holds_tiles = false;
@@ -58,8 +63,7 @@ TileScope::~TileScope() {
 void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t a_stride, const Bf16* panel, float* c,
               std::int64_t c_stride, bool add) {
   if (rows == 0 || depth == 0) return;
-  static const auto own = has_amx() ? nullptr : simd::kernels().multiply;
-  if (own) return own(rows, (depth + 1) / 2 * 2, a, a_stride, panel, c, c_stride, add);
+  if (const auto own = tile_kernel()) return own({rows, (depth + 1) / 2 * 2, a, a_stride, panel, c, c_stride, add});
   holds_tiles = true;
   blas::brgemm(rows, kPanel, (depth + 1) / 2 * 2, a_stride, kPanel, c_stride, add, cast(a), cast(panel), c);
 }

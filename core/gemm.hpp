@@ -1,6 +1,6 @@
 // Products of small tiles, the part of a GEMM that is the same everywhere: C (+)= A B, where B is a panel
-// of kPanel columns that was packed by simd::RowKernels::pack_rows or pack_columns. Both run on oneDNN's
-// brgemm through libtorch, bfloat16 in AMX or AVX512-BF16. What lies around it (threads, packing, what happens to C
+// of kPanel columns that was packed by simd::RowKernels::pack_rows or pack_columns. They run on oneDNN's
+// brgemm through libtorch, bfloat16 in AMX; or on a kernel of our own in AVX512-BF16. What lies around it (threads, packing, what happens to C
 // while it is in the cache) is the caller's, which is where a step's time is won. Tiles whose memory begins at a
 // multiple of 64 bytes, and whose strides are no large power of two, run two to four times as fast as others.
 #pragma once
@@ -38,6 +38,10 @@ void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t
               std::int64_t c_stride, bool add);
 void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
               float* c, std::int64_t c_stride, bool add);
+
+/// Our own kernel for bfloat16, which also rounds what it has summed, or null where brgemm is faster: with AMX.
+using TileKernel = void (*)(const simd::TileProduct&);
+TileKernel tile_kernel();
 
 /// Whether bfloat16 tiles run in hardware here; without, multiply(Bf16) is an error of the caller's.
 bool multiplies_bfloat16();

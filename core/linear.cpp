@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/frozen_panels.hpp"
+#include "core/kernels.hpp"
 #include "core/library.hpp"
 
 namespace kpool {
@@ -20,14 +21,18 @@ std::int64_t expanded_backward(const FrozenMatrix& weight) {
   return chunk_depth<T>(weight.rows) * (kGroupPanels * kPanel + 2 * weight.column_step());
 }
 
+constexpr auto nothing = [](std::int64_t, std::int64_t, std::int64_t, std::int64_t, const float*) {};
+
 /// bent = scale x right^T: right is A (width, in), or bent = scale x right with right B (out, width).
 template <class T>
 void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, double scale, at::Tensor& bent,
-          Workspace& workspace) {
+             Workspace& workspace) {
   workspace.enter(Section::lora);
   const std::int64_t depth = x.size(1), width = bent.size(1);
-  const PanelProduct<T> product{x.size(0), depth, width, data<T>(x), depth};
-  T* out = data<T>(bent);
+  PanelProduct<T> product{x.size(0), depth, width, data<T>(x), depth};
+  product.out = data<T>(bent);
+  product.out_stride = width;
+  product.factor = static_cast<float>(scale);
   multiply_panels<T>(product, 0, workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
            if (!transposed) return pack_block<T>(data<T>(right), width, width, block, scratch);
@@ -39,61 +44,60 @@ void bend_as(const at::Tensor& x, const at::Tensor& right, bool transposed, doub
            }
            return Packed<T>{scratch.panels, step};
          },
-         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t columns, const float* sums) {
-           simd::rows<T>().scaled_panels(sums, kPanelStride, rows, columns, static_cast<float>(scale),
-                                       out + row * width + column, width);
-         });
+         nothing);
 }
 
+/// in W^T, to which project adds what is the linear's own.
 template <class T>
-void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, Workspace& workspace) {
+PanelProduct<T> product_of(const at::Tensor& in, const at::Tensor& bent, at::Tensor& out, bool adapted) {
   const std::int64_t depth = in.size(1), columns = out.size(1);
   PanelProduct<T> product{in.size(0), depth, columns, data<T>(in), depth};
-  if (linear.lora) {
-    bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace);
-    product.a2 = data<T>(bent);
-    product.depth2 = product.a2_stride = bent.size(1);
-  }
+  product.out = data<T>(out);
+  product.out_stride = columns;
+  if (!adapted) return product;
+  product.a2 = data<T>(bent);
+  product.depth2 = product.a2_stride = bent.size(1);
+  return product;
+}
+
+/// done(first row, rows, first column, columns) when these have been written, with those `pair` panels further on.
+template <class T, class Done>
+void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, std::int64_t pair,
+                Workspace& workspace, Done done) {
+  if (linear.lora) bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace);
   workspace.enter(Section::product);
-  const T* bias = linear.bias ? data<T>(*linear.bias) : nullptr;
-  T* to = data<T>(out);
+  PanelProduct<T> product = product_of<T>(in, bent, out, linear.lora != nullptr);
+  if (linear.bias) product.bias = data<T>(*linear.bias);
+  product.pair = pair;
   multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
            for (std::int64_t p = 0; linear.lora && block.begin == 0 && p < block.count; ++p) {
              const std::int64_t first = (block.panel + p) * kPanel, width = product.depth2;
              simd::rows<T>().pack_columns(data<T>(linear.lora->b) + first * width, width, width,
-                                          std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
+                                          std::min(kPanel, product.columns - first),
+                                          scratch.extra + p * panel_size<T>(width));
            }
            return pack_forward(linear.weight, block, scratch);
          },
-         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, float* sums) {
-           for (std::int64_t c = 0; bias && c < count; c += kPanel)
-             for (std::int64_t i = 0; i < rows; ++i)
-               simd::rows<T>().add_to_float(bias + column + c, std::min(kPanel, count - c),
-                                            sums + c / kPanel * kPanelStride + i * kPanel);
-           simd::rows<T>().scaled_panels(sums, kPanelStride, rows, count, 1, to + row * columns + column, columns);
-         });
+         done);
 }
 
-template <class T>
+template <class T, class Done>
 void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tensor& dbent, at::Tensor& din,
-                    Workspace& workspace) {
+                    Workspace& workspace, Done done) {
   workspace.enter(Section::product);
-  const std::int64_t depth = dout.size(1), columns = din.size(1), width = dbent.size(1);
-  const PanelProduct<T> product{dout.size(0), depth, columns, data<T>(dout), depth, data<T>(dbent), width, width};
-  T* to = data<T>(din);
+  const PanelProduct<T> product = product_of<T>(dout, dbent, din, true);
   multiply_panels<T>(product, expanded_backward<T>(linear.weight), workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
            for (std::int64_t p = 0; block.begin == 0 && p < block.count; ++p) {
              const std::int64_t first = (block.panel + p) * kPanel;
-             simd::rows<T>().pack_rows(data<T>(linear.lora->a) + first, columns, width,
-                                       std::min(kPanel, columns - first), scratch.extra + p * panel_size<T>(width));
+             simd::rows<T>().pack_rows(data<T>(linear.lora->a) + first, product.columns, product.depth2,
+                                       std::min(kPanel, product.columns - first),
+                                       scratch.extra + p * panel_size<T>(product.depth2));
            }
            return pack_backward(linear.weight, block, scratch);
          },
-         [&](std::int64_t row, std::int64_t rows, std::int64_t column, std::int64_t count, const float* sums) {
-           simd::rows<T>().scaled_panels(sums, kPanelStride, rows, count, 1, to + row * columns + column, columns);
-         });
+         done);
 }
 
 /// Where element (row, column) of a finished tile lies.
@@ -169,7 +173,27 @@ std::size_t linear_bytes(const FrozenMatrix& weight, std::int64_t width, std::in
 
 void project(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, Workspace& workspace) {
   if (workspace.operators() == Operators::library) return library::project(linear, in, bent, out);
-  by_type(in.scalar_type(), [&]<class T>(T) { project_as<T>(linear, in, bent, out, workspace); });
+  by_type(in.scalar_type(), [&]<class T>(T) { project_as<T>(linear, in, bent, out, 0, workspace, nothing); });
+}
+
+void project_gated(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& gate_up,
+                   at::Tensor& gated, Workspace& workspace) {
+  const std::int64_t ffn = gated.size(1);
+  if (workspace.operators() == Operators::library || ffn % kPanel != 0) {
+    project(linear, in, bent, gate_up, workspace);
+    return swiglu(gate_up, gated, workspace);
+  }
+  by_type(in.scalar_type(), [&]<class T>(T) {
+    project_as<T>(linear, in, bent, gate_up, ffn / kPanel, workspace,
+                  [gate = data<T>(gate_up), out = data<T>(gated), ffn](std::int64_t first, std::int64_t rows,
+                                                                       std::int64_t column, std::int64_t columns,
+                                                                       const float*) {
+                    for (std::int64_t row = first; row < first + rows; ++row) {
+                      const T* at = gate + row * 2 * ffn + column;
+                      simd::rows<T>().swiglu(at, at + ffn, columns, out + row * ffn + column);
+                    }
+                  });
+  });
 }
 
 void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent, Workspace& workspace) {
@@ -185,7 +209,33 @@ void project_backward(const Linear& linear, const at::Tensor& bent, const at::Te
   by_type(dout.scalar_type(), [&]<class T>(T) {
     b_gradient<T>(bent, dout, sink, workspace);
     bend_as<T>(dout, linear.lora->b, false, linear.scale, dbent, workspace);
-    if (din) input_gradient<T>(linear, dout, dbent, *din, workspace);
+    if (din) input_gradient<T>(linear, dout, dbent, *din, workspace, nothing);
+  });
+}
+
+void project_gated_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
+                            const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& gated,
+                            const GradientSink& sink, Workspace& workspace) {
+  if (workspace.operators() == Operators::library) {
+    library::project_backward(linear, bent, dout, dbent, &gated, sink);
+    return library::swiglu_backward(gated, gate_up, dgate_up, gated);
+  }
+  by_type(dout.scalar_type(), [&]<class T>(T) {
+    b_gradient<T>(bent, dout, sink, workspace);
+    bend_as<T>(dout, linear.lora->b, false, linear.scale, dbent, workspace);
+    const std::int64_t ffn = gated.size(1);
+    const T* gate = data<T>(gate_up);
+    T *dgate = data<T>(dgate_up), *out = data<T>(gated);
+    input_gradient<T>(linear, dout, dbent, gated, workspace,
+                      [=](std::int64_t first, std::int64_t rows, std::int64_t column, std::int64_t columns,
+                          const float*) {
+                        for (std::int64_t row = first; row < first + rows; ++row) {
+                          const std::int64_t at = row * 2 * ffn + column;
+                          T* here = out + row * ffn + column;  // its gradient until now
+                          simd::rows<T>().swiglu_backward(here, gate + at, gate + at + ffn, columns, dgate + at,
+                                                          dgate + at + ffn, here);
+                        }
+                      });
   });
 }
 

@@ -26,6 +26,11 @@ struct Linear {
 /// (tokens, width) dtype.
 void project(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, Workspace& workspace);
 
+/// The same for gate and up, and the SwiGLU (Shazeer 2020) of each tile while it is in the cache:
+/// gated = silu(gate) up, (tokens, ffn) dtype. gate_up: (tokens, 2 ffn).
+void project_gated(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& gate_up,
+                   at::Tensor& gated, Workspace& workspace);
+
 /// The adapter's part of that alone: bent.
 void bend(const Linear& linear, const at::Tensor& in, at::Tensor& bent, Workspace& workspace);
 
@@ -40,6 +45,12 @@ struct GradientSink {
 /// din, (tokens, in) dtype, unless it is null.
 void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                       at::Tensor* din, const GradientSink& sink, Workspace& workspace);
+
+/// The same where the linear's input is a SwiGLU, whose gradient is taken of each tile: writes dgate_up, (tokens, 2 ffn),
+/// in place of din, and gated again, (tokens, ffn).
+void project_gated_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
+                            const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& gated,
+                            const GradientSink& sink, Workspace& workspace);
 
 /// The gradient of A, dbent^T in, to the sink. in: (tokens, in) dtype.
 void a_gradient(const at::Tensor& in, const at::Tensor& dbent, const GradientSink& sink, Workspace& workspace);

@@ -69,7 +69,7 @@ PanelScratch<T> scratch_at(std::byte* at, const ScratchSizes& sizes) {
   return scratch;
 }
 
-/// One product out = a B + a2 B2 whose B is packed panel by panel.
+/// One product a B + a2 B2 whose B is packed panel by panel.
 template <class T>
 struct PanelProduct {
   std::int64_t rows, depth, columns;
@@ -77,6 +77,11 @@ struct PanelProduct {
   std::int64_t a_stride;
   const T* a2 = nullptr;  ///< the adapter's part, or null
   std::int64_t depth2 = 0, a2_stride = 0;
+  T* out = nullptr;  ///< where factor times the result goes, or null: put has the sums
+  std::int64_t out_stride = 0;
+  float factor = 1;
+  const T* bias = nullptr;  ///< (columns), added to each row
+  std::int64_t pair = 0;    ///< panel `pair + i` is computed with panel i; 0: each by itself
 };
 
 /// What of B is packed: `count` panels from `panel` on, rows [begin, begin + depth) of each.
@@ -91,36 +96,90 @@ struct Packed {
   std::int64_t stride;
 };
 
+/// Columns of panel p of the block that the result has.
+template <class T>
+std::int64_t columns_of(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p) {
+  return std::min(kPanel, product.columns - (block.panel + p) * kPanel);
+}
+
+/// How many of the block's panels, from the first on, our own kernel rounds and writes: whole ones and half ones.
+template <class T>
+std::int64_t rounded_panels(const PanelProduct<T>& product, const PanelBlock& block) {
+  if (sizeof(T) != sizeof(Bf16) || !product.out || !tile_kernel()) return 0;
+  const std::int64_t last = columns_of(product, block, block.count - 1);
+  return last == kPanel || 2 * last == kPanel ? block.count : block.count - 1;
+}
+
+/// Adds a chunk of the depth to a panel's sums; the last chunk is rounded to the result if `rounds` says so.
+template <class T>
+void multiply_chunk(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p, std::int64_t row,
+                    std::int64_t rows, const Packed<T>& packed, const PanelScratch<T>& scratch, bool rounds) {
+  const T* panel = packed.at + p * packed.stride;
+  const T* a = product.a + row * product.a_stride + block.begin;
+  float* sums = scratch.sums + p * kPanelStride;
+  const bool add = block.begin > 0 || product.bias;
+  if constexpr (sizeof(T) == sizeof(Bf16)) {
+    if (const TileKernel kernel = tile_kernel()) {
+      simd::TileProduct tile{rows, (block.depth + 1) / 2 * 2, a, product.a_stride, panel, sums, kPanel, add};
+      if (2 * columns_of(product, block, p) <= kPanel) tile.columns = kPanel / 2;
+      tile.next = panel + packed.stride;
+      if (rounds && block.begin + block.depth == product.depth) {
+        if (product.a2) {
+          tile.depth2 = product.depth2;
+          tile.a2 = product.a2 + row * product.a2_stride;
+          tile.a2_stride = product.a2_stride;
+          tile.panel2 = scratch.extra + p * panel_size<T>(product.depth2);
+        }
+        tile.out = product.out + row * product.out_stride + (block.panel + p) * kPanel;
+        tile.out_stride = product.out_stride;
+        tile.factor = product.factor;
+      }
+      return kernel(tile);
+    }
+  }
+  multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
+}
+
 /// Multiplies one group of panels with rows [first, last).
 template <class T, class Pack, class Put>
 void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64_t first, std::int64_t last,
                     PanelScratch<T>& scratch, Pack pack, Put put) {
-  const std::int64_t chunk = chunk_depth<T>(product.depth), panel = block.panel;
+  const std::int64_t chunk = chunk_depth<T>(product.depth), column = block.panel * kPanel;
+  const std::int64_t columns = std::min(block.count * kPanel, product.columns - column);
+  const std::int64_t rounded = rounded_panels(product, block);
   Packed<T> packed{};
   for (std::int64_t row = first; row < last; row += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, last - row);
+    for (std::int64_t p = 0; product.bias && p < block.count; ++p)
+      for (std::int64_t i = 0; i < rows; ++i)
+        simd::rows<T>().to_float(product.bias + column + p * kPanel, columns_of(product, block, p),
+                                 scratch.sums + p * kPanelStride + i * kPanel);
     for (block.begin = 0; block.begin < product.depth; block.begin += chunk) {
       block.depth = std::min(chunk, product.depth - block.begin);
       if (row == first || chunk < product.depth) packed = pack(block, scratch);
       for (std::int64_t p = 0; p < block.count; ++p)
-        multiply(rows, block.depth, product.a + row * product.a_stride + block.begin, product.a_stride,
-                 packed.at + p * packed.stride, scratch.sums + p * kPanelStride, kPanel,
-                 block.begin > 0);
+        multiply_chunk(product, block, p, row, rows, packed, scratch, p < rounded);
     }
-    for (std::int64_t p = 0; product.a2 && p < block.count; ++p)
+    for (std::int64_t p = rounded; product.a2 && p < block.count; ++p)
       multiply(rows, product.depth2, product.a2 + row * product.a2_stride, product.a2_stride,
                scratch.extra + p * panel_size<T>(product.depth2), scratch.sums + p * kPanelStride, kPanel, true);
-    const std::int64_t column = panel * kPanel;
-    put(row, rows, column, std::min(block.count * kPanel, product.columns - column), scratch.sums);
+    const std::int64_t done = rounded * kPanel;
+    if (!product.out)
+      put(row, rows, column, columns, scratch.sums);
+    else if (done < columns)
+      simd::rows<T>().scaled_panels(scratch.sums + rounded * kPanelStride, kPanelStride, rows, columns - done,
+                                    product.factor, product.out + row * product.out_stride + column + done,
+                                    product.out_stride);
   }
 }
 
 /// Calls pack(block, scratch), which returns a Packed, for blocks of B, and put(row, rows, first column, columns, sums)
-/// for each finished tile of the result, sums: panels of (rows, kPanel), kPanelStride apart; splits the panels, and if
-/// these are few the rows, over the threads.
+/// for each finished tile of the result: with sums, panels of (rows, kPanel), kPanelStride apart, where these have no
+/// other place to go, else when the tile, and the one that it is paired with, have just been written. Splits the panels,
+/// and if these are few the rows, over the threads.
 template <class T, class Pack, class Put>
 void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Workspace& workspace, Pack pack, Put put) {
-  const std::int64_t panels = panels_of(product.columns), threads = at::get_num_threads();
+  const std::int64_t panels = product.pair ? product.pair : panels_of(product.columns), threads = at::get_num_threads();
   const std::int64_t strips = (product.rows + 31) / 32;
   const std::int64_t parts = std::min(strips, std::max<std::int64_t>(1, 2 * threads / panels));
   const std::int64_t part_rows = (strips + parts - 1) / parts * 32;
@@ -134,8 +193,12 @@ void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Work
     for (std::int64_t at = begin; at < end;) {
       const std::int64_t part = at / panels, panel = at % panels, left = std::min(end - at, panels - panel);
       const std::int64_t groups = (left + kGroupPanels - 1) / kGroupPanels, count = (left + groups - 1) / groups;
-      multiply_group(product, {panel, count, 0, 0}, part * part_rows, std::min(product.rows, (part + 1) * part_rows),
-                     scratch, pack, put);
+      const std::int64_t first = part * part_rows, last = std::min(product.rows, first + part_rows);
+      multiply_group(product, {panel, count, 0, 0}, first, last, scratch, pack, put);
+      if (product.pair) multiply_group(product, {product.pair + panel, count, 0, 0}, first, last, scratch, pack, put);
+      if (product.out)
+        put(first, last - first, panel * kPanel, std::min(count * kPanel, product.columns - panel * kPanel),
+            static_cast<const float*>(nullptr));
       at += count;
     }
   });

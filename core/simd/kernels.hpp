@@ -66,6 +66,27 @@ struct RowKernels {
                     std::int64_t out_stride);
 };
 
+/// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part is
+/// added, out = factor (sums + a panel + a2 panel2) is written, and sums are only read, and that where `add` says so.
+struct TileProduct {
+  std::int64_t rows, depth;  ///< depths are even
+  const Bf16* a;
+  std::int64_t a_stride;
+  const Bf16* panel;
+  float* sums;
+  std::int64_t sums_stride;
+  bool add;
+  std::int64_t depth2 = 0;
+  const Bf16* a2 = nullptr;
+  std::int64_t a2_stride = 0;
+  const Bf16* panel2 = nullptr;
+  Bf16* out = nullptr;
+  std::int64_t out_stride = 0;
+  float factor = 1;
+  std::int64_t columns = kPanel;  ///< kPanel or half of it
+  const Bf16* next = nullptr;     ///< what is fetched meanwhile: the next panel, of the same depth, or null
+};
+
 struct SignumFactors {
   float beta, fresh;  ///< m = beta m + fresh g
   float keep, eta;    ///< w = keep w - eta sign(m)
@@ -83,9 +104,7 @@ struct Kernels {
                       const SignumFactors& factors);
   /// False where a value is a NaN or an infinity.
   bool (*finite)(const float* x, std::int64_t n);
-  /// multiply() of core/gemm.hpp, depth even; null where the set has none.
-  void (*multiply)(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t a_stride, const Bf16* panel,
-                   float* c, std::int64_t c_stride, bool add);
+  void (*multiply)(const TileProduct& product);  ///< null where the set has none
 };
 
 /// The best that this processor runs.
