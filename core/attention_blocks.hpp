@@ -68,10 +68,12 @@ inline float scale_of(const BaseShape& shape) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(shape.head_width)));
 }
 
-/// Rows per block of queries. The heads of a group are stacked in it, which share their keys: tile products of other
-/// sizes than the last one's begin late, so few and large ones are wanted.
+/// Rows per block of queries. The heads of a group are stacked in it, which share their keys. brgemm begins late when
+/// tiles differ in size from the last ones, so it wants few and large blocks; our own kernel does not, and small blocks
+/// waste less on the diagonal.
 inline std::int64_t rows_per_block(const BaseShape& shape) {
   constexpr std::int64_t kMost = 128, kStacked = 256;
+  if (tile_kernel()) return kGrain;
   return std::clamp(grain_below(kStacked * shape.kv_heads / shape.heads), kGrain, kMost);
 }
 

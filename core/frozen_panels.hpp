@@ -45,6 +45,8 @@ Packed<T> turn_panels(const FrozenMatrix& weight, const PanelBlock& block, Panel
       const std::int64_t column = (block.panel + p) * kPanel, columns = std::min(kPanel, weight.columns - column);
       const std::int64_t rows = std::min(kPanel, block.depth - row);
       const T* panel = data<T>(weight.panels) + (block.begin + row) / kPanel * size + column * kPanel;
+      for (std::int64_t ahead = 0; ahead < kPanel * kPanel; ahead += 64 / std::int64_t{sizeof(T)})
+        __builtin_prefetch(panel + size + ahead);  // the next square of this column lies far away
       simd::rows<T>().turn_panel(panel, columns, rows, scratch.panels + p * step + row * kPanel);
     }
   return {scratch.panels, step};

@@ -69,7 +69,12 @@ KPOOL_INLINE V exponential(V x, float shift) {
   }
 }
 
-KPOOL_INLINE V sigmoid(V x) { return reciprocal(1.0f + exponential(-x)); }
+/// For a result in T.
+template <class T>
+KPOOL_INLINE V sigmoid(V x) {
+  if constexpr (sizeof(T) == sizeof(float)) return reciprocal(1.0f + exponential(-x));
+  else return reciprocal(1.0f + exponential<T>(at_most(-x, broadcast(87)), 0));
+}
 
 }  // namespace
 }  // namespace kpool::simd

@@ -71,7 +71,7 @@ template <class T>
 void swiglu(const T* gate, const T* up, std::int64_t n, T* out) {
   each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
     const V g = load(gate + i, lanes);
-    store(out + i, g * sigmoid(g) * load(up + i, lanes), lanes);
+    store(out + i, g * sigmoid<T>(g) * load(up + i, lanes), lanes);
   });
 }
 
@@ -79,7 +79,7 @@ template <class T>
 void swiglu_backward(const T* dout, const T* gate, const T* up, std::int64_t n, T* dgate, T* dup, T* out) {
   each(n, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
     const V d = load(dout + i, lanes), g = load(gate + i, lanes), u = load(up + i, lanes);
-    const V s = sigmoid(g), silu = g * s;
+    const V s = sigmoid<T>(g), silu = g * s;
     store(dgate + i, d * u * (s + silu * (1.0f - s)), lanes);
     store(dup + i, d * silu, lanes);
     store(out + i, silu * u, lanes);
