@@ -46,8 +46,8 @@ struct GradientSink {
 void project_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                       at::Tensor* din, const GradientSink& sink, Workspace& workspace);
 
-/// The same where the linear's input is a SwiGLU, whose gradient is taken of each tile: writes dgate_up, (tokens, 2 ffn),
-/// in place of din, and gated again, (tokens, ffn).
+/// The same where the linear's input is a SwiGLU, whose gradient is taken of each tile: writes dgate_up,
+/// (tokens, 2 ffn), in place of din, and gated again, (tokens, ffn).
 void project_gated_backward(const Linear& linear, const at::Tensor& bent, const at::Tensor& dout, at::Tensor& dbent,
                             const at::Tensor& gate_up, at::Tensor& dgate_up, at::Tensor& gated,
                             const GradientSink& sink, Workspace& workspace);

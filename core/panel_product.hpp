@@ -178,8 +178,8 @@ void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64
 
 /// Calls pack(block, scratch), which returns a Packed, for blocks of B, and put(row, rows, first column, columns, sums)
 /// for each finished tile of the result: with sums, panels of (rows, kPanel), kPanelStride apart, where these have no
-/// other place to go, else when the tile, and the one that it is paired with, have just been written. Splits the panels,
-/// and if these are few the rows, over the threads.
+/// other place to go, else when the tile, and the one that it is paired with, have just been written. Splits the
+/// panels, and if these are few the rows, over the threads.
 template <class T, class Pack, class Put>
 void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Workspace& workspace, Pack pack, Put put) {
   const std::int64_t panels = product.pair ? product.pair : panels_of(product.columns), threads = at::get_num_threads();

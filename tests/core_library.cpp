@@ -99,6 +99,36 @@ TEST_CASE("library: linears with an adapter are those of the tiles", "[library]"
     }
 }
 
+TEST_CASE("library: linears around a SwiGLU are those of the tiles", "[library]") {
+  use_threads(2);
+  for (const at::ScalarType dtype : dtypes())
+    for (const TinyModel& model : kStepModels) {
+      const auto base = load(model, {.precision = name(dtype)});
+      const LayerWeights& layer = base->weights().layers[0];
+      const LoraLayout layout(base->shape(), 4);
+      Adapter adapter(layout, dtype, 2.0);
+      adapter.load(random_adapter(layout));
+      const Linear gate_up{layer.gate_up, nullptr, &adapter.groups[2], adapter.scale};
+      const Linear down{layer.down, nullptr, &adapter.groups[3], adapter.scale};
+      constexpr std::int64_t tokens = 64;
+      const at::Tensor in = random_rows(tokens, layer.gate_up.columns, dtype, 1);
+      const at::Tensor dout = random_rows(tokens, layer.down.rows, dtype, 2);
+      compare(dtype, [&](Workspace& workspace) -> std::vector<at::Tensor> {
+        at::Tensor bent = at::empty({tokens, layout.width(layout.groups[2])}, dtype);
+        at::Tensor both = at::empty({tokens, layer.gate_up.rows}, dtype), dboth = at::empty_like(both);
+        at::Tensor gated = at::empty({tokens, layer.down.columns}, dtype), again = at::empty_like(gated);
+        project_gated(gate_up, in, bent, both, gated, workspace);
+        at::Tensor down_bent = at::empty({tokens, layout.width(layout.groups[3])}, dtype);
+        at::Tensor dbent = at::empty_like(down_bent);
+        bend(down, gated, down_bent, workspace);
+        std::vector<float> flat(layout.size);
+        project_gated_backward(down, down_bent, dout, dbent, both, dboth, again,
+                               {layout, layout.groups[3], flat}, workspace);
+        return {bent, both, gated, dbent, dboth, again, tensor_of(flat)};
+      });
+    }
+}
+
 TEST_CASE("library: the loss is that of the tiles, over more rows than one chunk", "[library]") {
   use_threads(2);
   constexpr std::int64_t rows = 70, padded = 96, hidden = 32;

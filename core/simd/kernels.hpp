@@ -66,8 +66,8 @@ struct RowKernels {
                     std::int64_t out_stride);
 };
 
-/// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part is
-/// added, out = factor (sums + a panel + a2 panel2) is written, and sums are only read, and that where `add` says so.
+/// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part
+/// is added, out = factor (sums + a panel + a2 panel2) is written, and sums are only read, where `add` says so.
 struct TileProduct {
   std::int64_t rows, depth;  ///< depths are even
   const Bf16* a;

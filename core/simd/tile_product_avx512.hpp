@@ -1,6 +1,6 @@
-// The tile product of core/gemm.hpp in AVX512-BF16, for processors without AMX. oneDNN's brgemm does large ones as fast,
-// but a step has tens of thousands of small ones, and its call alone takes a fifth of those; and a result that is rounded
-// from registers spares a pass over float32 sums. Included by avx512.cpp alone.
+// The tile product of core/gemm.hpp in AVX512-BF16, for processors without AMX. oneDNN's brgemm does large ones as
+// fast, but a step has tens of thousands of small ones, and its call alone takes a fifth of those; and a result that is
+// rounded from registers spares a pass over float32 sums. Included by avx512.cpp alone.
 #pragma once
 
 #include "core/simd/vector_avx512.hpp"
