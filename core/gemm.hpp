@@ -1,8 +1,9 @@
 // Products of small tiles, the part of a GEMM that is the same everywhere: C (+)= A B, where B is a panel
 // of kPanel columns that was packed by simd::RowKernels::pack_rows or pack_columns. float32, and bfloat16 in AMX, run
 // on oneDNN's brgemm through libtorch, bfloat16 in AVX512-BF16 on a kernel of our own. What lies around it (threads,
-// packing, what happens to C while it is in the cache) is the caller's, which is where a step's time is won. Tiles whose
-// memory begins at a multiple of 64 bytes, and whose strides are no large power of two, run two to four times as fast.
+// packing, what happens to C while it is in the cache) is the caller's, which is where a step's time is won. Tiles
+// whose memory begins at a multiple of 64 bytes, with strides that are no large power of two, run two to four times as
+// fast.
 #pragma once
 
 #include <cstdint>
