@@ -12,7 +12,7 @@ namespace kpool {
 class FragilityStage : public Stage {
  public:
   explicit FragilityStage(const FragilityOptions& options)
-      : fragility_(options), ledger_(options.slots, options.half_life_batches) {}
+      : fragility_(options), ledger_(options.slots) {}
   StageId id() const override { return StageId::fragility; }
   Status restore(const std::string& key, std::string value) override;
   /// Publishes the ranking of the restored group: routing may be waiting for it.

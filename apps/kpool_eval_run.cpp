@@ -33,7 +33,7 @@ class Run {
         learner_(stream.learn ? make_learner(learner_options(run.config), materials.base) : nullptr),
         losses_(domains_, make_scorer({.threads = run.config.train.threads}, materials.base)),
         fragility_(run.config.eviction),
-        ledger_(run.config.eviction.slots, run.config.eviction.half_life_batches),
+        ledger_(run.config.eviction.slots),
         versions_(run.config.routing.slots),
         assigned_(domains_.size()),
         prequential_(domains_.size()),

@@ -76,7 +76,7 @@ Complaint check_fragility(const std::string& key, const std::string& value, cons
   if (!routing.contains("slots")) return std::nullopt;  // the number of slots is not known
   FragilityOptions options;
   options.slots = static_cast<std::uint32_t>(routing["slots"].size());
-  const auto read = key == "regret" ? RegretLedger(options.slots, options.half_life_batches).restore(value)
+  const auto read = key == "regret" ? RegretLedger(options.slots).restore(value)
                                     : Fragility(options).restore(value);
   return read ? Complaint() : "cannot be read: " + read.error().message;
 }

@@ -100,7 +100,7 @@ std::vector<ConfigKey> model_keys() {
        {"count", "lru", "random", "gain", "score"}, nullptr,
        "which slot goes when all are taken: the least used, the longest unused, or the lowest retention value"},
       {"eviction.half_life_batches", +at<&C::eviction, &FragilityOptions::half_life_batches>, 1, 1e9, {}, nullptr,
-       "batches after which a slot's recurrence counts half"},
+       "batches after which a slot's recurrence counts half: many times what passes until a domain is back"},
 
       {"lora.rank", +at<&C::lora, &LoraConfig::rank>, 1, 256, {}, nullptr, "rank of every adapter"},
       {"lora.alpha", +at<&C::lora, &LoraConfig::alpha>, 1e-3, 4096, {}, nullptr,

@@ -22,7 +22,8 @@ struct Regret {
 
 class RegretLedger {
  public:
-  RegretLedger(std::uint32_t slots, double half_life_steps);
+  /// half_life_steps: after so many a step counts half.
+  explicit RegretLedger(std::uint32_t slots, double half_life_steps = 1000);
   void on_birth(const Birth& birth);
   void on_step(const StepReport& report);
   /// Of one slot's records; eviction is the pool's alone.
