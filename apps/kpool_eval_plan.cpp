@@ -152,11 +152,13 @@ Result<std::string> read_text(const std::string& path) {
 }
 
 Status set_baseline(BaselineOptions& options, const std::string& name, const std::string& value) {
-  if (name == "gate_choice") {
-    options.gate_choice = value;
-    return value == "argmax" || value == "sampled" ? Status(Done{})
-                                                   : wrong("baseline.gate_choice is argmax or sampled, not " + value);
-  }
+  const auto choose = [&](std::string& target, const std::string& one, const std::string& other) -> Status {
+    target = value;
+    if (value == one || value == other) return Done{};
+    return wrong("baseline." + name + " is " + one + " or " + other + ", not " + value);
+  };
+  if (name == "gate_choice") return choose(options.gate_choice, "argmax", "sampled");
+  if (name == "optimiser") return choose(options.optimiser, "signum", "adamw");
   const std::map<std::string, std::pair<double*, double>> numbers = {  // with the least that is allowed
       {"rls_features", {&options.rls_features, 1}},
       {"rls_ridge", {&options.rls_ridge, 1e-12}},

@@ -35,6 +35,7 @@ struct BaselineOptions {
   double gate_learning_rate = 0.3;
   double gate_balance = 0.01;         ///< coefficient of the load-balance loss, softmax-balanced only
   std::string gate_choice = "argmax"; ///< argmax | sampled: the slot that a record trains
+  std::string optimiser = "signum";   ///< signum | adamw: of every method's slots
 };
 
 using Assignments = std::vector<std::pair<std::string, std::string>>;  ///< configuration key, value as text

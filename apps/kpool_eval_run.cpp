@@ -21,6 +21,12 @@ ordered_json table_of(const std::map<std::uint64_t, std::uint64_t>& counts) {
   return table;
 }
 
+LearnerOptions learner_options_of(const RunPlan& run) {
+  LearnerOptions options = learner_options(run.config);
+  if (run.baseline.optimiser == "adamw") options.optimiser = Optimiser::adamw;
+  return options;
+}
+
 class Run {
  public:
   Run(const RunPlan& run, const StreamPlan& stream, const Materials& materials)
@@ -30,7 +36,7 @@ class Run {
                                 [this](const EncodedRecord& record) {
                                   return losses_.under_each(record, plan_.config.routing.slots, *learner_);
                                 })),
-        learner_(stream.learn ? make_learner(learner_options(run.config), materials.base) : nullptr),
+        learner_(stream.learn ? make_learner(learner_options_of(run), materials.base) : nullptr),
         losses_(domains_, make_scorer({.threads = run.config.train.threads}, materials.base)),
         fragility_(run.config.eviction),
         ledger_(run.config.eviction.slots, run.config.eviction.half_life_batches),

@@ -122,7 +122,9 @@ TEST_CASE("runs are the product of seeds, cells and methods, and settings reach 
   REQUIRE(set);
   CHECK(set->front().baseline.gate_balance == 0.5);
   CHECK(set->front().baseline.gate_choice == "sampled");
+  CHECK(set->front().baseline.optimiser == "signum");
   for (const auto& [key, value] : Assignments{{"gate_balance", "-1"}, {"gate_balance", "1x"}, {"gate_choice", "best"},
+                                              {"optimiser", "sgd"},
                                               {"rls_features", "0"}, {"balance", "1"}})
     CHECK_FALSE(list_runs(*plan, {{"baseline." + key, value}}));
 }
