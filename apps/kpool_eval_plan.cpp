@@ -104,7 +104,7 @@ Status read_stream(Table& table, StreamPlan& stream) {
   table.read_list("domains", stream.domains);
   table.read_choice("shape", stream.shape, {"blocks", "shuffled", "both"});
   table.read_choice("order", stream.order, {"given", "seed"});
-  table.read_choice("sources", stream.sources, {"first", "mixed", "in turn", "unseen"});
+  table.read_choice("sources", stream.sources, {"first", "mixed", "in turn", "unseen", "split"});
   table.read_choice("prompts", stream.prompts, {"masked", "learned"});
   table.read_choice("gateways", stream.gateways, {"one", "per domain"});
   table.read("rounds", stream.rounds);
