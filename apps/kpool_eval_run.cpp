@@ -5,6 +5,7 @@
 
 #include "actors/models.hpp"
 #include "apps/kpool_eval_assigner.hpp"
+#include "apps/kpool_eval_calibration.hpp"
 #include "apps/kpool_eval_losses.hpp"
 #include "core/fragility.hpp"
 #include "core/ledger.hpp"
@@ -178,19 +179,22 @@ Answer Run::own_slot(std::uint32_t domain) const {
 Status Run::measure(ordered_json& row) {
   ordered_json queries, owners;
   std::vector<std::vector<Answer>> answers(domains_.size());
+  Calibration calibration;
   for (std::uint32_t d = 0; d < domains_.size(); ++d) {
     std::map<std::uint64_t, std::uint64_t> counts;  // generation, 0 the base -> held-out records
+    const Answer slot = own_slot(d);
     for (const EncodedRecord& record : domains_[d].held_out) {
       if (unseen_ && record.origin.source == learned_source_[d]) continue;
+      if (slot) calibration.add(assigner_->posterior(record), *slot);
       answers[d].push_back(assigner_->classify(record, d));
       ++counts[answers[d].back() ? versions_[*answers[d].back()].generation : 0];
     }
-    const Answer slot = own_slot(d);
     owners.push_back(slot ? versions_[*slot].generation : 0);
     queries.push_back(table_of(counts));
   }
   row["owners"].push_back(std::move(owners));
   row["queries"].push_back(std::move(queries));
+  row["calibration"].push_back(calibration.table());
   return learner_ ? measure_losses(row, answers) : Done{};
 }
 

@@ -36,6 +36,8 @@ class Mixture {
   /// True where the slot's own spread is known, so that distances to it are in units of it.
   bool settled(std::uint32_t slot) const { return slots_[slot].expected > 0; }
   std::uint64_t records(std::uint32_t slot) const { return slots_[slot].records; }
+  /// Coordinates that distances are over.
+  std::size_t gate_width() const { return gate_width_; }
   /// True once a covariance was estimated; before, all distances are 0.
   bool scaled() const { return refreshes_ > 0; }
 

@@ -59,6 +59,7 @@ class MixtureRouter final : public Router {
   void set_eviction_order(std::vector<std::uint32_t> order) override { eviction_order_ = std::move(order); }
   void pin(std::uint32_t slot, bool pinned) override { pinned_.at(slot) = pinned; }
   std::optional<std::uint32_t> classify(std::span<const float> x) const override;
+  std::vector<double> posterior(std::span<const float> x) const override;
   std::string save() const override;
   Status restore(std::string_view bytes) override;
 
@@ -73,6 +74,7 @@ class MixtureRouter final : public Router {
   std::optional<Birth> make_room();
   std::optional<std::uint32_t> choose_slot() const;
   double surprise(const Measured& measured) const;
+  double temperature() const;
   void train(Held& record, std::uint32_t slot);
   void release(std::vector<Held>& records);
   bool read_state(BlobReader& in);

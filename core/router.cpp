@@ -207,6 +207,31 @@ std::optional<std::uint32_t> MixtureRouter::classify(std::span<const float> x) c
   return std::nullopt;
 }
 
+/// A sum of d squared coordinates that were independent would vary by 2 / d relative to its squared mean; the gates'
+/// distances vary as that of h fewer ones would. So a log density counts what it has seen d / h times too often.
+double MixtureRouter::temperature() const {
+  double variance = 0, weight = 0;
+  for (std::uint32_t k = 0; k < gates_.size(); ++k) {
+    if (!mixture_.live(k)) continue;
+    const double known = std::min(static_cast<double>(gates_[k].count), NoveltyGate::memory) + 1;
+    variance += known * gates_[k].relative_variance();
+    weight += known;
+  }
+  return std::max(1.0, static_cast<double>(mixture_.gate_width()) / 2 * variance / weight);
+}
+
+std::vector<double> MixtureRouter::posterior(std::span<const float> x) const {
+  if (generation_ == 0) return {};
+  Measured measured;
+  mixture_.measure(transformed(x), measured);
+  const double least = measured.scores[measured.best], scale = 2 * temperature();
+  std::vector<double> shares;
+  double sum = 0;
+  for (const double score : measured.scores) sum += shares.emplace_back(std::exp((least - score) / scale));
+  for (double& share : shares) share /= sum;
+  return shares;
+}
+
 std::unique_ptr<Router> make_router(const RoutingOptions& options, std::size_t width) {
   return std::make_unique<MixtureRouter>(options, width);
 }

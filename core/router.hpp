@@ -68,6 +68,9 @@ class Router {
   virtual void pin(std::uint32_t slot, bool pinned) = 0;
   /// Query time: the slot whose density is highest, or nothing where the record fits none.
   virtual std::optional<std::uint32_t> classify(std::span<const float> x) const = 0;
+  /// (slots) how likely each is to be the record's, given that one of them is: calibrated, summing to 1; 0 for slots
+  /// that are not in use. Empty before the first slot is open.
+  virtual std::vector<double> posterior(std::span<const float> x) const = 0;
   virtual std::string save() const = 0;
   /// Errors: bad_input (damaged), mismatch (other shape).
   virtual Status restore(std::string_view bytes) = 0;

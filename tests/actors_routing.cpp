@@ -30,6 +30,7 @@ class ScriptedRouter : public Router {
   void set_eviction_order(std::vector<std::uint32_t> order) override { script_.eviction_order = std::move(order); }
   void pin(std::uint32_t slot, bool pinned) override { script_.pinned[slot] = pinned; }
   std::optional<std::uint32_t> classify(std::span<const float>) const override { return std::nullopt; }
+  std::vector<double> posterior(std::span<const float>) const override { return {}; }
   std::string save() const override { return "the mixture"; }
   Status restore(std::string_view bytes) override {
     script_.restored = bytes;
