@@ -45,6 +45,7 @@ inline constexpr Edge edges[] = {
     {StageId::fragility, StageId::serving, Lane::records},
     {StageId::persistence, StageId::serving, Lane::records},
     {StageId::serving, StageId::persistence, Lane::control},
+    {StageId::serving, StageId::routing, Lane::control},
 };
 
 /// Slots on their way from training to persistence that libzmq may hold inside one process, both sides together.

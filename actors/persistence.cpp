@@ -22,7 +22,7 @@ constexpr auto restore_patience = 30s;
 bool belongs_to(std::string_view key, StageId stage) {
   switch (stage) {
     case StageId::ingestion: return key.starts_with("source/") || key.starts_with("refusals/");
-    case StageId::routing: return key == "mixture" || key == "routing";
+    case StageId::routing: return key == "mixture" || key == "routing" || key.starts_with("keep/");
     case StageId::training: return key.starts_with("slot/");
     case StageId::fragility: return key == "fragility" || key == "regret";
     default: return false;
@@ -66,6 +66,8 @@ Status Persistence::on_message(pipeline::Message message, Outbox& out) {
     all.insert(all.end(), refused->records.begin(), refused->records.end());
   } else if (auto* snapshot = std::get_if<pipeline::Snapshot>(&message)) {
     on_snapshot(*snapshot, out);
+  } else if (auto* setting = std::get_if<pipeline::Setting>(&message)) {
+    return on_setting(*std::move(setting), out);
   }
   return Done{};
 }
@@ -162,7 +164,16 @@ Status Persistence::on_deadline(Clock::time_point, Outbox& out) {
 
 void Persistence::on_snapshot(const pipeline::Snapshot& snapshot, Outbox& out) {
   const auto done = store_->snapshot(snapshot.directory);
-  out.send(StageId::serving, pipeline::SnapshotDone{snapshot.id, done ? "" : done.error().message});
+  out.send(StageId::serving, pipeline::Answer{snapshot.id, done ? "" : done.error().message});
+}
+
+/// A batch of its own: an operator need not wait for records to come. Without room it fails, and may be asked again.
+Status Persistence::on_setting(pipeline::Setting setting, Outbox& out) {
+  const auto written = setting.value.empty() ? store_->commit(Values{}, {setting.key})
+                                             : store_->commit({{setting.key, setting.value}}, {});
+  if (!written && written.error().fault != Fault::no_space) return written;
+  out.send(StageId::serving, pipeline::Answer{setting.id, written ? "" : written.error().message});
+  return Done{};
 }
 
 std::string Persistence::report() const {

@@ -43,6 +43,7 @@ class Persistence : public Stage {
   /// Commits all groups that are complete, in order.
   Status commit(Outbox& out);
   void on_snapshot(const pipeline::Snapshot& snapshot, Outbox& out);
+  Status on_setting(pipeline::Setting setting, Outbox& out);
 
   const OpenStore open_;
   std::unique_ptr<Store> store_;

@@ -11,10 +11,19 @@ constexpr std::size_t frame_samples_max = 256;
 }  // namespace
 
 Routing::Routing(std::unique_ptr<Router> router, RoutingStageOptions options, std::string identity)
-    : router_(std::move(router)), options_(options), identity_(std::move(identity)), counts_(options.slots) {}
+    : router_(std::move(router)),
+      options_(options),
+      identity_(std::move(identity)),
+      counts_(options.slots),
+      kept_(options.slots) {}
 
 Status Routing::restore(const std::string& key, std::string value) {
   if (key == "mixture") return router_->restore(value);
+  for (std::size_t k = 0; k < kept_.size(); ++k)
+    if (key == "keep/" + std::to_string(k)) {
+      keep(k, {value.starts_with("pinned"), value.ends_with("held")});
+      return Done{};
+    }
   if (key != "routing") return Stage::restore(key, std::move(value));
   const auto json = nlohmann::json::parse(value, nullptr, false);
   if (!json.is_object() || !json.contains("slots") || json["slots"].size() != counts_.size())
@@ -24,6 +33,7 @@ Status Routing::restore(const std::string& key, std::string value) {
   births_ = json.value("births", std::uint64_t{0});
   evictions_ = json.value("evictions", std::uint64_t{0});
   merges_ = json.value("merges", std::uint64_t{0});
+  without_room_ = json.value("without_room", std::uint64_t{0});
   return Done{};
 }
 
@@ -48,42 +58,87 @@ Status Routing::on_message(pipeline::Message message, Outbox& out) {
     for (const SlotScore& score : ranking->slots) order.push_back(score.slot);
     router_->set_eviction_order(std::move(order));
     ranked_group_ = ranking->group;
+  } else if (auto* wish = std::get_if<pipeline::Change>(&message)) {
+    change(*wish, out);
   }
   return Done{};
 }
 
 void Routing::carry_out(std::vector<Decision> decisions, Outbox& out) {
   for (const Decision& decision : decisions) {
-    if (auto* birth = std::get_if<Birth>(&decision)) {
-      send_routed(out);
-      ++births_;
-      evictions_ += birth->evicts;
-      const std::string before = birth->merged_into ? "; what it held goes over to slot " +
-                                                          std::to_string(*birth->merged_into) + ", its closest"
-                                 : birth->evicts    ? "; what it held is evicted"
-                                                    : "";
-      spdlog::info("routing: slot {} is opened for a new domain (birth {}){}", birth->slot, birth->generation, before);
-      if (birth->merged_into) {
-        ++merges_;
-        counts_.at(*birth->merged_into).records += counts_.at(birth->slot).records;
-      }
-      counts_.at(birth->slot) = {birth->generation, 0};
-      out.send(StageId::training, *birth);
-      continue;
+    if (const auto* birth = std::get_if<Birth>(&decision)) {
+      open(*birth, out);
+    } else if (const auto* assignment = std::get_if<Assignment>(&decision)) {
+      assign(*assignment, out);
+    } else {
+      if (!std::exchange(said_without_room_, true))
+        spdlog::warn("routing: every slot is pinned, so a new domain trains the slots that it is closest to");
+      ++without_room_;
     }
-    const auto& assignment = std::get<Assignment>(decision);
-    auto held = held_.extract(assignment.ticket);
-    KPOOL_ASSERT(!held.empty());
-    if (!routed_.samples.empty() && (routed_.slot != assignment.slot || routed_.samples.size() >= frame_samples_max))
-      send_routed(out);
-    routed_.slot = assignment.slot;
-    routed_.samples.push_back(std::move(held.mapped()));
-    ++counts_.at(assignment.slot).records;
   }
+}
+
+void Routing::open(const Birth& birth, Outbox& out) {
+  send_routed(out);
+  ++births_;
+  evictions_ += birth.evicts;
+  const std::string before =
+      birth.merged_into ? "; what it held goes over to slot " + std::to_string(*birth.merged_into) + ", its closest"
+      : birth.evicts    ? "; what it held is evicted"
+                        : "";
+  spdlog::info("routing: slot {} is opened for a new domain (birth {}){}", birth.slot, birth.generation, before);
+  if (birth.merged_into) {
+    ++merges_;
+    counts_.at(*birth.merged_into).records += counts_.at(birth.slot).records;
+  }
+  counts_.at(birth.slot) = {birth.generation, 0};
+  out.send(StageId::training, birth);
+}
+
+void Routing::assign(const Assignment& assignment, Outbox& out) {
+  auto held = held_.extract(assignment.ticket);
+  KPOOL_ASSERT(!held.empty());
+  if (kept_.at(assignment.slot).held) {
+    refused_.records.push_back({held.mapped().origin, Refusal::held});
+    return;
+  }
+  if (!routed_.samples.empty() && (routed_.slot != assignment.slot || routed_.samples.size() >= frame_samples_max))
+    send_routed(out);
+  routed_.slot = assignment.slot;
+  routed_.samples.push_back(std::move(held.mapped()));
+  ++counts_.at(assignment.slot).records;
 }
 
 void Routing::send_routed(Outbox& out) {
   if (!routed_.samples.empty()) out.send(StageId::training, std::exchange(routed_, {}));
+  if (refused_.records.empty()) return;
+  refused_.group = group_ + 1;
+  out.send(StageId::persistence, std::exchange(refused_, {}));
+}
+
+std::string Routing::Kept::text() const {
+  return pinned && held ? "pinned held" : pinned ? "pinned" : held ? "held" : "";
+}
+
+void Routing::keep(std::size_t slot, const Kept& kept) {
+  kept_.at(slot) = kept;
+  router_->pin(static_cast<std::uint32_t>(slot), kept.pinned || kept.held);
+}
+
+/// In force at once; persistence answers when it is durable as well.
+void Routing::change(const pipeline::Change& wish, Outbox& out) {
+  if (wish.slot >= kept_.size() || counts_[wish.slot].generation == 0) {
+    const std::string slot = std::to_string(wish.slot);
+    out.send(StageId::serving, pipeline::Answer{wish.id, "slot " + slot + " is not in use: status has those that are"});
+    return;
+  }
+  Kept kept = kept_[wish.slot];
+  if (wish.what == SlotChange::pin || wish.what == SlotChange::unpin) kept.pinned = wish.what == SlotChange::pin;
+  else kept.held = wish.what == SlotChange::hold;
+  keep(wish.slot, kept);
+  const std::string text = kept.text();
+  spdlog::info("routing: slot {} is {}", wish.slot, text.empty() ? "free to be evicted" : text);
+  out.send(StageId::persistence, pipeline::Setting{wish.id, "keep/" + std::to_string(wish.slot), text});
 }
 
 void Routing::barrier(std::uint64_t group, Outbox& out) {
@@ -96,20 +151,23 @@ void Routing::barrier(std::uint64_t group, Outbox& out) {
   out.send(StageId::persistence, mine);
   out.send(StageId::training, mine);
   group_ = group;
+  said_without_room_ = false;
 }
 
 std::string Routing::save_counts() const {
   nlohmann::json slots = nlohmann::json::array();
   for (const SlotCount& count : counts_) slots.push_back({count.generation, count.records});
-  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"merges", merges_}}.dump();
+  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"merges", merges_},
+                        {"without_room", without_room_}}.dump();
 }
 
 std::string Routing::report() const {
   nlohmann::json slots = nlohmann::json::array();
   for (std::size_t k = 0; k < counts_.size(); ++k)
-    slots.push_back({{"slot", k}, {"generation", counts_[k].generation}, {"records", counts_[k].records}});
-  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_},
-                        {"merges", merges_}, {"held", held_.size()}}.dump();
+    slots.push_back({{"slot", k}, {"generation", counts_[k].generation}, {"records", counts_[k].records},
+                     {"kept", kept_[k].text()}});
+  return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"merges", merges_},
+                        {"without_room", without_room_}, {"held", held_.size()}}.dump();
 }
 
 }  // namespace kpool

@@ -1,5 +1,6 @@
 // Routing: the online mixture decides which slot each record trains and when a slot is born. Owns the
-// router and the records that it holds back. A stage: one thread, no socket.
+// router, the records that it holds back, and which slots an operator has pinned or put on hold. A stage: one thread,
+// no socket.
 #pragma once
 
 #include <unordered_map>
@@ -27,7 +28,16 @@ class Routing : public Stage {
 
  private:
   struct SlotCount { std::uint64_t generation = 0, records = 0; };
+  /// What an operator wants of a slot; durable for itself, under keep/<slot>.
+  struct Kept {
+    bool pinned = false, held = false;
+    std::string text() const;
+  };
   void carry_out(std::vector<Decision> decisions, Outbox& out);
+  void open(const Birth& birth, Outbox& out);
+  void assign(const Assignment& assignment, Outbox& out);
+  void change(const pipeline::Change& wish, Outbox& out);
+  void keep(std::size_t slot, const Kept& kept);
   void send_routed(Outbox& out);
   void barrier(std::uint64_t group, Outbox& out);
   std::string save_counts() const;
@@ -39,8 +49,12 @@ class Routing : public Stage {
   Ticket next_ticket_ = 0;
   pipeline::Routed routed_;            ///< being filled: consecutive samples of one slot
   std::vector<SlotCount> counts_;      ///< per slot, durable
+  std::vector<Kept> kept_;             ///< per slot
   std::uint64_t group_ = 0, ranked_group_ = 0;
-  std::uint64_t births_ = 0, evictions_ = 0, merges_ = 0;
+  std::uint64_t births_ = 0, evictions_ = 0, merges_ = 0;  ///< durable, as is:
+  std::uint64_t without_room_ = 0;     ///< how often a new domain found every slot pinned
+  bool said_without_room_ = false;     ///< logged for this group
+  pipeline::Refused refused_;          ///< records of slots on hold, not yet sent
 };
 
 }  // namespace kpool

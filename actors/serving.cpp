@@ -7,9 +7,9 @@ namespace kpool {
 Status Serving::on_message(pipeline::Message message, Outbox&) {
   if (auto* report = std::get_if<pipeline::Report>(&message)) {
     reports_[report->stage] = std::move(report->json);
-  } else if (auto* done = std::get_if<pipeline::SnapshotDone>(&message)) {
-    auto route = snapshot_routes_.extract(done->id);
-    if (!route.empty()) send_(route.mapped(), admin::SnapshotReply{std::move(done->error)});
+  } else if (auto* done = std::get_if<pipeline::Answer>(&message)) {
+    auto route = routes_.extract(done->id);
+    if (!route.empty()) send_(route.mapped(), admin::Reply{std::move(done->error)});
   }
   return Done{};
 }
@@ -18,10 +18,13 @@ void Serving::on_admin(const std::string& route, Result<admin::Message> message,
   if (message && std::holds_alternative<admin::StatusRequest>(*message)) {
     send_(route, admin::StatusReport{report()});
   } else if (auto* snapshot = message ? std::get_if<admin::SnapshotRequest>(&*message) : nullptr) {
-    snapshot_routes_[next_snapshot_] = route;
-    out.send(StageId::persistence, pipeline::Snapshot{next_snapshot_++, snapshot->directory});
+    routes_[next_] = route;
+    out.send(StageId::persistence, pipeline::Snapshot{next_++, snapshot->directory});
+  } else if (auto* change = message ? std::get_if<admin::ChangeRequest>(&*message) : nullptr) {
+    routes_[next_] = route;
+    out.send(StageId::routing, pipeline::Change{next_++, change->slot, change->what});
   } else {
-    send_(route, admin::SnapshotReply{message ? "the daemon does not take this message" : message.error().message});
+    send_(route, admin::Reply{message ? "the daemon does not take this message" : message.error().message});
   }
 }
 

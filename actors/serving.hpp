@@ -1,4 +1,4 @@
-// Serving: answers operators. Owns the last report of every stage and the snapshots asked for.
+// Serving: answers operators. Owns the last report of every stage and who waits for a snapshot or change.
 // A stage: one thread, no socket (admin_door.hpp has the socket and calls on_admin).
 #pragma once
 
@@ -25,8 +25,8 @@ class Serving : public Stage {
   const std::string about_;
   const AdminSend send_;
   std::map<std::string, std::string> reports_;           ///< stage -> JSON
-  std::map<std::uint64_t, std::string> snapshot_routes_; ///< asked for, not yet done
-  std::uint64_t next_snapshot_ = 1;
+  std::map<std::uint64_t, std::string> routes_;          ///< of snapshots and changes that are not yet done
+  std::uint64_t next_ = 1;
   const Clock::time_point started_ = Clock::now();
 };
 

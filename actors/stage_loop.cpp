@@ -22,16 +22,20 @@ std::uint64_t random_instance() {
   return (std::uint64_t{device()} << 32) | device() | 1;
 }
 
+template <class... Kinds>
+bool is_one_of(const pipeline::Message& message) {
+  return (std::holds_alternative<Kinds>(message) || ...);
+}
+
 /// Messages that do not belong to one life of the pipeline.
 bool of_any_run(const pipeline::Message& message) {
-  return std::holds_alternative<pipeline::Join>(message) || std::holds_alternative<pipeline::Report>(message) ||
-         std::holds_alternative<pipeline::Snapshot>(message) || std::holds_alternative<pipeline::SnapshotDone>(message);
+  return is_one_of<pipeline::Join, pipeline::Report, pipeline::Snapshot, pipeline::Answer, pipeline::Change,
+                   pipeline::Setting>(message);
 }
 
 /// Messages whose loss would be a loss of records. The others are asked for again, or replaced by the next.
 bool is_counted(const pipeline::Message& message) {
-  return !of_any_run(message) && !std::holds_alternative<pipeline::Restore>(message) &&
-         !std::holds_alternative<pipeline::Restored>(message) && !std::holds_alternative<pipeline::Reset>(message);
+  return !of_any_run(message) && !is_one_of<pipeline::Restore, pipeline::Restored, pipeline::Reset>(message);
 }
 
 /// In place where the message lies as words: a slot's state is tens of megabytes. libzmq keeps short ones in itself,

@@ -21,6 +21,9 @@ class Routed final : public Assigner {
   std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t) const override {
     return router_->classify(record.embedding);
   }
+  std::vector<double> posterior(const EncodedRecord& record) const override {
+    return router_->posterior(record.embedding);
+  }
 
  private:
   std::unique_ptr<Router> router_;
@@ -109,6 +112,9 @@ class Gated final : public Assigner {
   std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t) const override {
     if (!open_) return std::nullopt;
     return gate_.classify(tamed(record.embedding, options_.power));
+  }
+  std::vector<double> posterior(const EncodedRecord& record) const override {
+    return open_ ? gate_.probabilities(tamed(record.embedding, options_.power)) : std::vector<double>{};
   }
 
  private:

@@ -22,6 +22,8 @@ class Assigner {
   virtual void set_eviction_order(std::vector<std::uint32_t>) {}
   /// The slot that answers a query; nothing: the base alone.
   virtual std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t domain) const = 0;
+  /// (slots) how likely each is to be the record's; empty where the method does not say.
+  virtual std::vector<double> posterior(const EncodedRecord&) const { return {}; }
 };
 
 /// The losses of a record under every slot before it is learned, nats per token.

@@ -66,18 +66,35 @@ std::vector<EncodedRecord> encode(std::vector<Record>& records, std::uint64_t to
   return taken;
 }
 
+/// A file's records as the plan takes them, shuffled alike for all seeds.
+Result<std::vector<Record>> deal_file(const StreamPlan& plan, const fs::path& file, std::uint32_t source) {
+  auto records = read_records(file, source);
+  if (!records) return records;
+  if (plan.prompts == "learned")
+    for (Record& record : *records) record.prompt_bytes = 0;
+  std::mt19937_64 engine(source + 1);
+  shuffle(*records, engine);
+  return records;
+}
+
+/// As benchmarks come: train.jsonl is learned, test.jsonl held out.
+Result<Domain> load_split(const StreamPlan& plan, const fs::path& folder, std::uint64_t tokens, Encoder& encoder) {
+  auto training = deal_file(plan, folder / "train.jsonl", 0), held_out = deal_file(plan, folder / "test.jsonl", 0);
+  if (!training) return training.error();
+  if (!held_out) return held_out.error();
+  return Domain{folder.filename().string(), encode(*training, tokens, encoder),
+                encode(*held_out, plan.held_out_tokens, encoder)};
+}
+
 Result<Domain> load_domain(const StreamPlan& plan, const fs::path& folder, std::uint64_t tokens, Encoder& encoder) {
+  if (plan.sources == "split") return load_split(plan, folder, tokens, encoder);
   auto files = files_of(folder);
   if (!files) return files.error();
   if (plan.sources == "first") files->resize(1);
   Domain domain{.name = folder.filename().string()};
   for (std::size_t i = 0; i < files->size(); ++i) {
-    auto records = read_records((*files)[i], static_cast<std::uint32_t>(i));
+    auto records = deal_file(plan, (*files)[i], static_cast<std::uint32_t>(i));
     if (!records) return records.error();
-    if (plan.prompts == "learned")
-      for (Record& record : *records) record.prompt_bytes = 0;
-    std::mt19937_64 engine(i + 1);
-    shuffle(*records, engine);
     const auto of_all = [&](std::uint64_t sum) { return plan.sources == "unseen" ? sum : sum / files->size() + 1; };
     for (auto& record : encode(*records, of_all(plan.held_out_tokens), encoder))
       domain.held_out.push_back(std::move(record));

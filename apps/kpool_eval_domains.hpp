@@ -15,7 +15,7 @@ namespace kpool {
 struct Domain {
   std::string name;
   std::vector<EncodedRecord> training;  ///< in the order of their sources, shuffled within; origin.source: the file
-  std::vector<EncodedRecord> held_out;  ///< of the same sources; never learned
+  std::vector<EncodedRecord> held_out;  ///< of the same sources, or of test.jsonl; never learned
 };
 
 /// directory: one folder per domain with *.jsonl files of objects with `text` and perhaps `prompt`. What is held out is

@@ -104,7 +104,7 @@ Status read_stream(Table& table, StreamPlan& stream) {
   table.read_list("domains", stream.domains);
   table.read_choice("shape", stream.shape, {"blocks", "shuffled", "both"});
   table.read_choice("order", stream.order, {"given", "seed"});
-  table.read_choice("sources", stream.sources, {"first", "mixed", "in turn", "unseen"});
+  table.read_choice("sources", stream.sources, {"first", "mixed", "in turn", "unseen", "split"});
   table.read_choice("prompts", stream.prompts, {"masked", "learned"});
   table.read_choice("gateways", stream.gateways, {"one", "per domain"});
   table.read("rounds", stream.rounds);
@@ -152,11 +152,13 @@ Result<std::string> read_text(const std::string& path) {
 }
 
 Status set_baseline(BaselineOptions& options, const std::string& name, const std::string& value) {
-  if (name == "gate_choice") {
-    options.gate_choice = value;
-    return value == "argmax" || value == "sampled" ? Status(Done{})
-                                                   : wrong("baseline.gate_choice is argmax or sampled, not " + value);
-  }
+  const auto choose = [&](std::string& target, const std::string& one, const std::string& other) -> Status {
+    target = value;
+    if (value == one || value == other) return Done{};
+    return wrong("baseline." + name + " is " + one + " or " + other + ", not " + value);
+  };
+  if (name == "gate_choice") return choose(options.gate_choice, "argmax", "sampled");
+  if (name == "optimiser") return choose(options.optimiser, "signum", "adamw");
   const std::map<std::string, std::pair<double*, double>> numbers = {  // with the least that is allowed
       {"rls_features", {&options.rls_features, 1}},
       {"rls_ridge", {&options.rls_ridge, 1e-12}},

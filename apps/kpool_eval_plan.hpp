@@ -18,7 +18,8 @@ struct StreamPlan {
   std::string shape = "blocks";        ///< blocks: one domain after the other | shuffled: all at once | both: blocks
                                        ///< of equal length, then as much shuffled
   std::string order = "given";         ///< given | seed: of the domains, drawn anew for each seed
-  std::string sources = "first";       ///< file of a domain | mixed: all | in turn: all | unseen: one is learned
+  std::string sources = "first";       ///< file of a domain | mixed: all | in turn: all | unseen: one is learned |
+                                       ///< split: train.jsonl is learned, test.jsonl held out
   std::string prompts = "masked";      ///< masked: completions alone count | learned: as any other text
   std::string gateways = "one";        ///< one source for the router | per domain
   std::uint64_t rounds = 1;            ///< blocks: every domain comes back so often
@@ -35,6 +36,7 @@ struct BaselineOptions {
   double gate_learning_rate = 0.3;
   double gate_balance = 0.01;         ///< coefficient of the load-balance loss, softmax-balanced only
   std::string gate_choice = "argmax"; ///< argmax | sampled: the slot that a record trains
+  std::string optimiser = "signum";   ///< signum | adamw: of every method's slots
 };
 
 using Assignments = std::vector<std::pair<std::string, std::string>>;  ///< configuration key, value as text

@@ -5,6 +5,7 @@
 
 #include "actors/models.hpp"
 #include "apps/kpool_eval_assigner.hpp"
+#include "apps/kpool_eval_calibration.hpp"
 #include "apps/kpool_eval_losses.hpp"
 #include "core/fragility.hpp"
 #include "core/ledger.hpp"
@@ -21,6 +22,12 @@ ordered_json table_of(const std::map<std::uint64_t, std::uint64_t>& counts) {
   return table;
 }
 
+LearnerOptions learner_options_of(const RunPlan& run) {
+  LearnerOptions options = learner_options(run.config);
+  if (run.baseline.optimiser == "adamw") options.optimiser = Optimiser::adamw;
+  return options;
+}
+
 class Run {
  public:
   Run(const RunPlan& run, const StreamPlan& stream, const Materials& materials)
@@ -30,7 +37,7 @@ class Run {
                                 [this](const EncodedRecord& record) {
                                   return losses_.under_each(record, plan_.config.routing.slots, *learner_);
                                 })),
-        learner_(stream.learn ? make_learner(learner_options(run.config), materials.base) : nullptr),
+        learner_(stream.learn ? make_learner(learner_options_of(run), materials.base) : nullptr),
         losses_(domains_, make_scorer({.threads = run.config.train.threads}, materials.base)),
         fragility_(run.config.eviction),
         ledger_(run.config.eviction.slots),
@@ -172,19 +179,22 @@ Answer Run::own_slot(std::uint32_t domain) const {
 Status Run::measure(ordered_json& row) {
   ordered_json queries, owners;
   std::vector<std::vector<Answer>> answers(domains_.size());
+  Calibration calibration;
   for (std::uint32_t d = 0; d < domains_.size(); ++d) {
     std::map<std::uint64_t, std::uint64_t> counts;  // generation, 0 the base -> held-out records
+    const Answer slot = own_slot(d);
     for (const EncodedRecord& record : domains_[d].held_out) {
       if (unseen_ && record.origin.source == learned_source_[d]) continue;
+      if (slot) calibration.add(assigner_->posterior(record), *slot);
       answers[d].push_back(assigner_->classify(record, d));
       ++counts[answers[d].back() ? versions_[*answers[d].back()].generation : 0];
     }
-    const Answer slot = own_slot(d);
     owners.push_back(slot ? versions_[*slot].generation : 0);
     queries.push_back(table_of(counts));
   }
   row["owners"].push_back(std::move(owners));
   row["queries"].push_back(std::move(queries));
+  row["calibration"].push_back(calibration.table());
   return learner_ ? measure_losses(row, answers) : Done{};
 }
 

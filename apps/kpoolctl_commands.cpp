@@ -2,6 +2,7 @@
 
 #include <iostream>
 #include <memory>
+#include <tuple>
 
 #include <CLI/CLI.hpp>
 
@@ -29,6 +30,21 @@ void add_daemon_commands(CLI::App& app, Command& chosen) {
   take->add_option("--timeout", snapshot->timeout_seconds, "seconds to wait until it is done")
       ->check(CLI::Range(0.1, 86400.0))->capture_default_str();
   take->callback([&chosen, snapshot] { chosen = [snapshot] { return take_snapshot(*snapshot, std::cout); }; });
+
+  for (const auto& [name, what, about] :
+       {std::tuple{"pin", SlotChange::pin, "keep a slot: it is neither evicted nor merged"},
+        std::tuple{"unpin", SlotChange::unpin, "take the pin away"},
+        std::tuple{"hold", SlotChange::hold, "keep a slot as it is: as pinned, and its records are refused"},
+        std::tuple{"release", SlotChange::release, "take the hold away"}}) {
+    auto change = std::make_shared<ChangeOptions>();
+    change->what = what;
+    CLI::App* command = app.add_subcommand(name, about);
+    command->add_option("SLOT", change->slot, "number of the slot")->required();
+    command->add_option("--socket", change->socket, "the daemon's admin.socket")->capture_default_str();
+    command->add_option("--timeout", change->timeout_seconds, "seconds to wait until it is durable")
+        ->check(CLI::Range(0.1, 86400.0))->capture_default_str();
+    command->callback([&chosen, change] { chosen = [change] { return change_slot(*change, std::cout); }; });
+  }
 }
 
 void add_store_commands(CLI::App& app, Command& chosen) {

@@ -1,5 +1,6 @@
 #include "apps/kpoolctl_state.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 
@@ -91,6 +92,10 @@ Complaint check_value(const std::string& key, const std::string& value, const js
   if (key == "fragility" || key == "regret") return check_fragility(key, value, routing);
   if (key.starts_with("slot/")) return check_slot(after("slot/"), value, routing);
   if (key.starts_with("source/")) return numbered("source/") ? check_source(value) : "has no number in its key";
+  if (key.starts_with("keep/")) {
+    if (!numbered("keep/")) return "has no number in its key";
+    return value == "pinned" || value == "held" || value == "pinned held" ? Complaint() : "is neither pinned nor held";
+  }
   if (key.starts_with("refusals/")) return numbered("refusals/") ? check_refusals(value) : "has no number in its key";
   if (key.starts_with("identity/")) return value.empty() ? Complaint("is empty") : std::nullopt;
   return std::nullopt;
@@ -98,7 +103,9 @@ Complaint check_value(const std::string& key, const std::string& value, const js
 
 /// What a whole pool has, once a group was committed.
 void check_presence(const Values& values, std::vector<std::string>& problems) {
-  if (values.empty()) return;
+  const bool begun = std::any_of(values.begin(), values.end(),
+                                 [](const auto& entry) { return !entry.first.starts_with("keep/"); });
+  if (!begun) return;
   for (const char* key : {"group", "mixture", "routing", "fragility"})
     if (!values.contains(key)) problems.push_back(std::string(key) + " is absent");
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <optional>
 #include <thread>
@@ -27,6 +28,16 @@ Result<nlohmann::json> ask_status(const StatusOptions& options) {
   return json;
 }
 
+/// Until the daemon has done it.
+Status ask_to(const std::string& socket, const admin::Message& request, double timeout_seconds) {
+  const auto answer = ask_daemon(socket, request, milliseconds(timeout_seconds));
+  if (!answer) return answer.error();
+  const auto* reply = std::get_if<admin::Reply>(&*answer);
+  if (!reply) return Error{Fault::bad_input, "the daemon on " + socket + " answers with something else than its done"};
+  if (!reply->error.empty()) return Error{Fault::unavailable, reply->error};
+  return Done{};
+}
+
 }  // namespace
 
 Status show_status(const StatusOptions& options, std::ostream& out) {
@@ -48,17 +59,20 @@ Status show_status(const StatusOptions& options, std::ostream& out) {
   }
 }
 
+Status change_slot(const ChangeOptions& options, std::ostream& out) {
+  constexpr std::array now = {"pinned: it is neither evicted nor merged", "not pinned",
+                              "on hold: it is neither evicted nor merged, and its records are refused", "not on hold"};
+  const auto done = ask_to(options.socket, admin::ChangeRequest{options.slot, options.what}, options.timeout_seconds);
+  if (done) out << "slot " << options.slot << " is " << now[static_cast<std::size_t>(options.what)] << '\n';
+  return done;
+}
+
 Status take_snapshot(const SnapshotOptions& options, std::ostream& out) {
   // The daemon has another working directory.
   const std::string directory = std::filesystem::absolute(options.directory).lexically_normal().string();
-  auto answer = ask_daemon(options.socket, admin::SnapshotRequest{directory}, milliseconds(options.timeout_seconds));
-  if (!answer) return answer.error();
-  const auto* reply = std::get_if<admin::SnapshotReply>(&*answer);
-  if (!reply)
-    return Error{Fault::bad_input, "the daemon on " + options.socket + " answers with something else than a snapshot"};
-  if (!reply->error.empty()) return Error{Fault::unavailable, reply->error};
-  out << directory << '\n';
-  return Done{};
+  const auto done = ask_to(options.socket, admin::SnapshotRequest{directory}, options.timeout_seconds);
+  if (done) out << directory << '\n';
+  return done;
 }
 
 }  // namespace kpool

@@ -1,4 +1,5 @@
-// `kpoolctl status` and `kpoolctl snapshot`: what the daemon says of itself, for people and for programs.
+// `kpoolctl status`, `snapshot`, `pin` and `hold`: what the daemon says of itself, for people and for programs, and
+// what it does for them.
 #pragma once
 
 #include <chrono>
@@ -8,6 +9,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "core/result.hpp"
+#include "messages/slot_change.hpp"
 
 namespace kpool {
 
@@ -30,6 +32,16 @@ struct SnapshotOptions {
   std::string directory;
   double timeout_seconds = 600;
 };
+
+struct ChangeOptions {
+  std::string socket = "ipc:///run/kpool/admin.sock";
+  std::uint32_t slot = 0;
+  SlotChange what = SlotChange::pin;
+  double timeout_seconds = 60;
+};
+
+/// Once it is durable, says what the slot is now. Errors: as take_snapshot.
+Status change_slot(const ChangeOptions& options, std::ostream& out);
 
 /// Errors: as ask_daemon; unavailable, with the daemon's sentence.
 Status take_snapshot(const SnapshotOptions& options, std::ostream& out);

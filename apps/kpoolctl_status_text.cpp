@@ -70,22 +70,45 @@ std::string rates(const json& report, const json* before) {
          (seconds > 0 ? fixed(100 * busy / seconds, 0) + " %" : "-") + "\n";
 }
 
+/// The objects of a list by their field `slot`.
+std::map<std::uint64_t, json> by_slot(const json& list) {
+  std::map<std::uint64_t, json> found;
+  for (const json& item : list)
+    if (at(item, {"slot"}).is_number_unsigned()) found[item["slot"].get<std::uint64_t>()] = item;
+  return found;
+}
+
+std::string scientific(const json& value) {
+  char text[32];
+  if (!value.is_number()) return "-";
+  std::snprintf(text, sizeof text, "%.1e", value.get<double>());
+  return text;
+}
+
+std::string births(const json& report) {
+  const json& routing = at(report, {"stages", "routing"});
+  return "births: " + text(at(routing, {"births"})) + ", evictions: " + text(at(routing, {"evictions"})) +
+         ", merges: " + text(at(routing, {"merges"})) +
+         ", new domains that found every slot pinned: " + text(at(routing, {"without_room"})) + "\n";
+}
+
 std::string slots(const json& report) {
-  std::map<std::uint64_t, const json*> scores;
-  for (const json& score : at(report, {"stages", "fragility", "slots"}))
-    if (at(score, {"slot"}).is_number_unsigned()) scores[score["slot"].get<std::uint64_t>()] = &score;
-  Rows rows{{"slot", "generation", "records", "steps", "tokens", "loss", "gain", "fragility", "value", "reason"}};
+  auto scores = by_slot(at(report, {"stages", "fragility", "slots"}));
+  auto rates = by_slot(at(report, {"stages", "training", "rates"}));
+  Rows rows{{"slot", "generation", "kept", "records", "steps", "tokens", "rate", "loss", "gain", "fragility", "value",
+             "reason"}};
   for (const json& slot : at(report, {"stages", "routing", "slots"})) {
     const json& index = at(slot, {"slot"});
     if (!index.is_number_unsigned()) continue;
     if (number(at(slot, {"generation"})) == 0) {
-      rows.push_back({text(index), "-", "-", "-", "-", "-", "-", "-", "-", "free"});
+      rows.push_back({text(index), "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "free"});
       continue;
     }
-    const auto found = scores.find(index.get<std::uint64_t>());
-    const json& score = found == scores.end() ? json() : *found->second;
-    rows.push_back({text(index), text(at(slot, {"generation"})), text(at(slot, {"records"})),
-                    text(at(score, {"steps"})), text(at(score, {"tokens"})), text(at(score, {"loss"}), 3),
+    const json& score = scores[index.get<std::uint64_t>()];
+    const json& kept = at(slot, {"kept"});
+    rows.push_back({text(index), text(at(slot, {"generation"})), kept == "" ? "-" : text(kept),
+                    text(at(slot, {"records"})), text(at(score, {"steps"})), text(at(score, {"tokens"})),
+                    scientific(at(rates[index.get<std::uint64_t>()], {"learning_rate"})), text(at(score, {"loss"}), 3),
                     text(at(score, {"gain"}), 3), text(at(score, {"fragility"}), 3), text(at(score, {"value"}), 4),
                     text(at(score, {"reason"}))});
   }
@@ -113,7 +136,8 @@ std::string sources(const json& report) {
 }  // namespace
 
 std::string status_text(const json& report, const json* before) {
-  return head(report) + rates(report, before) + "\n" + slots(report) + regret(report) + "\n" + sources(report);
+  return head(report) + rates(report, before) + "\n" + slots(report) + births(report) + regret(report) + "\n" +
+         sources(report);
 }
 
 }  // namespace kpool

@@ -12,7 +12,7 @@ namespace {
 
 bool is_state(std::string_view key) {
   return key == "group" || key == "mixture" || key == "routing" || key == "fragility" || key == "regret" ||
-         key.starts_with("slot/") || key.starts_with("source/");
+         key.starts_with("slot/") || key.starts_with("keep/") || key.starts_with("source/");
 }
 
 std::string length_prefix(std::size_t length) {

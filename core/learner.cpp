@@ -3,6 +3,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/adamw.hpp"
 #include "core/llama.hpp"
 #include "core/lora_merge.hpp"
 #include "core/signum.hpp"
@@ -60,6 +61,7 @@ class LoraLearner final : public Learner {
     slot.buffer.clear();  // what waited for the old adapter would vanish with it
     slot.state = {birth.generation, 0, std::vector<float>(gradient_.size()),
                   zero_momentum(options_.momentum_type, gradient_.size())};
+    slot.moments = zero_moments();
     draw_lora(layout_, options_.seed, birth.generation, slot.state.weights);
     dirty_.insert(birth.slot);
     return merge;
@@ -94,7 +96,7 @@ class LoraLearner final : public Learner {
   }
 
   Status restore(std::uint32_t index, std::string_view bytes) override {
-    KPOOL_ASSERT(index < slots_.size());
+    KPOOL_ASSERT(index < slots_.size() && options_.optimiser == Optimiser::signum);
     auto state = restore_slot(bytes, layout_, identity_, options_.momentum_type);
     if (!state) return state.error();
     if (options_.rate_guard != RateGuardMode::automatic) state->guard.rate = 0;
@@ -108,9 +110,14 @@ class LoraLearner final : public Learner {
  private:
   struct Slot {
     SlotState state;
+    AdamWMoments moments;  ///< empty under Signum
     PackingBuffer buffer;
   };
   using Pieces = std::vector<PackingBuffer::Piece>;
+
+  AdamWMoments zero_moments() const {
+    return AdamWMoments(options_.optimiser == Optimiser::adamw ? gradient_.size() : 0);
+  }
 
   /// What `from` learned goes over to the slot `index`, each weighing by its steps. The momentum starts anew.
   MergeReport take_over(const Slot& from, std::uint32_t index) {
@@ -123,6 +130,7 @@ class LoraLearner final : public Learner {
     if (report.averaged) report.discarded = merge_lora(layout_, from.state.weights, share, into.weights);
     else if (share > 0.5) into.weights = from.state.weights;
     into.momentum = zero_momentum(options_.momentum_type, gradient_.size());
+    slots_[index].moments = zero_moments();
     into.step += from.state.step;
     dirty_.insert(index);
     return report;
@@ -144,7 +152,7 @@ class LoraLearner final : public Learner {
     report.step = slot.state.step + 1;
     report.rate = rate_of(slot.state);
     measure(slot.state, batch, report);
-    update(slot.state, batch, report);
+    update(slot, batch, report);
     slot.state.step = report.step;
     dirty_.insert(index);
     return report;
@@ -154,13 +162,17 @@ class LoraLearner final : public Learner {
     return state.guard.rate > 0 ? state.guard.rate : options_.learning_rate;
   }
 
-  void update(SlotState& state, const Batch& batch, StepReport& report) {
+  void update(Slot& slot, const Batch& batch, StepReport& report) {
+    SlotState& state = slot.state;
     const double share = static_cast<double>(batch.tokens) / options_.tokens_per_step;
     const bool guarded = options_.rate_guard != RateGuardMode::off && report.rate > 0 && cliff_is_due(report.step);
     const std::vector<float> before = guarded ? state.weights : std::vector<float>{};
     const SignumOptions signum{report.rate, options_.momentum, options_.weight_decay};
-    std::visit([&](auto& momentum) { signum_step(state.weights, momentum, gradient_, signum, share); },
-               state.momentum);
+    if (options_.optimiser == Optimiser::adamw)
+      adamw_step(state.weights, slot.moments, gradient_, {report.rate, options_.weight_decay}, share);
+    else
+      std::visit([&](auto& momentum) { signum_step(state.weights, momentum, gradient_, signum, share); },
+                 state.momentum);
     if (guarded) guard_step(state, before, batch, share, report);
   }
 

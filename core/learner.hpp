@@ -73,13 +73,18 @@ class Learner {
   virtual Status restore(std::uint32_t slot, std::string_view bytes) = 0;
 };
 
+/// adamw: for comparisons (core/adamw.hpp). Its moments are not durable: save gives the adapter with a momentum of
+/// zero, and restore is Signum's alone.
+enum class Optimiser : std::uint8_t { signum, adamw };
+
 struct LearnerOptions {
   std::uint32_t slots = 5;
   std::uint32_t rank = 8;
   double alpha = 16;             ///< the adapter's output is scaled by alpha / rank
   double learning_rate = 1e-3;   ///< of a full step: every weight moves by exactly so much
   RateGuardMode rate_guard = RateGuardMode::off;  ///< automatic: the learning rate is that of a slot's first step
-  double momentum = 0.9;
+  Optimiser optimiser = Optimiser::signum;
+  double momentum = 0.9;         ///< this and its type: Signum's
   MomentumType momentum_type = MomentumType::bfloat16;  ///< a stored slot of the other type is converted
   double weight_decay = 0;       ///< decoupled
   std::uint32_t tokens_per_step = 512;

@@ -36,6 +36,8 @@ class Mixture {
   /// True where the slot's own spread is known, so that distances to it are in units of it.
   bool settled(std::uint32_t slot) const { return slots_[slot].expected > 0; }
   std::uint64_t records(std::uint32_t slot) const { return slots_[slot].records; }
+  /// Coordinates that distances are over.
+  std::size_t gate_width() const { return gate_width_; }
   /// True once a covariance was estimated; before, all distances are 0.
   bool scaled() const { return refreshes_ > 0; }
 
@@ -51,12 +53,13 @@ class Mixture {
     double distance = 0;
   };
   std::optional<Neighbour> nearest(std::span<const float> whitened_mean, double records) const;
-  /// The two live slots that are closest to each other, the one of fewer records first, and how close.
+  /// The two live slots that are closest to each other, the one of fewer records first, and how close. pinned: (slots)
+  /// these take no part.
   struct Pair {
     std::uint32_t lesser = 0, greater = 0;
     double distance = 0;
   };
-  std::optional<Pair> closest_pair() const;
+  std::optional<Pair> closest_pair(const std::vector<bool>& pinned) const;
   /// Adds the statistics of `from` to those of `into` (Chan, Golub and LeVeque 1979). `from` stays as it is.
   void merge(std::uint32_t from, std::uint32_t into);
 

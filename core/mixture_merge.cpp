@@ -20,13 +20,13 @@ std::optional<Mixture::Neighbour> Mixture::nearest(std::span<const float> whiten
   return nearest;
 }
 
-std::optional<Mixture::Pair> Mixture::closest_pair() const {
+std::optional<Mixture::Pair> Mixture::closest_pair(const std::vector<bool>& pinned) const {
   std::optional<Pair> closest;
   if (kind_ != Covariance::tied || !scaled()) return closest;
   for (std::uint32_t i = 0; i < slots_.size(); ++i)
     for (std::uint32_t j = 0; j < i; ++j) {
       const Slot &one = slots_[i], &other = slots_[j];
-      if (one.records == 0 || other.records == 0) continue;
+      if (one.records == 0 || other.records == 0 || pinned[i] || pinned[j]) continue;
       const double distance = separation(one.whitened, static_cast<double>(one.records), other);
       if (closest && closest->distance <= distance) continue;
       closest = one.records < other.records ? Pair{i, j, distance} : Pair{j, i, distance};

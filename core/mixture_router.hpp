@@ -51,12 +51,15 @@ class MixtureRouter final : public Router {
         evidence_needed_(options.novel_batches * options.batch_records / 3.0),
         mixture_(options.covariance == "diagonal" ? Covariance::diagonal : Covariance::tied, options.slots,
                  projection_.dimensions(), options.shrinkage),
-        gates_(options.slots) {}
+        gates_(options.slots),
+        pinned_(options.slots) {}
 
   std::vector<Decision> route(Ticket ticket, std::span<const float> x, std::uint32_t source) override;
   std::vector<Decision> barrier() override;
   void set_eviction_order(std::vector<std::uint32_t> order) override { eviction_order_ = std::move(order); }
+  void pin(std::uint32_t slot, bool pinned) override { pinned_.at(slot) = pinned; }
   std::optional<std::uint32_t> classify(std::span<const float> x) const override;
+  std::vector<double> posterior(std::span<const float> x) const override;
   std::string save() const override;
   Status restore(std::string_view bytes) override;
 
@@ -68,9 +71,10 @@ class MixtureRouter final : public Router {
   void give_birth(std::uint32_t source, Run* run);
   bool joins(std::uint32_t source, Run& run);
   void end_claim();
-  Birth make_room();
-  std::uint32_t choose_slot() const;
+  std::optional<Birth> make_room();
+  std::optional<std::uint32_t> choose_slot() const;
   double surprise(const Measured& measured) const;
+  double temperature() const;
   void train(Held& record, std::uint32_t slot);
   void release(std::vector<Held>& records);
   bool read_state(BlobReader& in);
@@ -88,6 +92,7 @@ class MixtureRouter final : public Router {
   std::map<std::uint32_t, Run> runs_;  // by source
   std::deque<Held> waiting_;           // novel to all, while another source's claim is on
   std::vector<std::uint32_t> eviction_order_;
+  std::vector<bool> pinned_;           // (slots)
   // of the call under way
   std::vector<Decision> decisions_;
   Measured measured_;

@@ -8,6 +8,8 @@
 namespace kpool {
 namespace {
 
+constexpr double presumed_deviation = 0.6;
+
 double normal_tail(double z) { return 0.5 * std::erfc(z / std::sqrt(2.0)); }
 
 }  // namespace
@@ -35,19 +37,26 @@ void NoveltyGate::add(double distance) {
   variance = (1 - share) * (variance + share * difference * difference);
 }
 
+double NoveltyGate::blended_variance() const {
+  // A few distances show too little spread, so some is presumed: twice or three times what embeddings have, hence it
+  // must fade fast once there are enough, or a gate of sixty distances would let its neighbour in.
+  constexpr double presumed_count = 16, enough = 12;
+  const double known = std::min(static_cast<double>(count), memory);
+  const double fade = known > 0 ? std::min(1.0, enough / known) : 1;
+  const double presumed_weight = presumed_count * fade * fade;
+  const double presumed = presumed_deviation * presumed_deviation * mean * mean;
+  return (known * variance + presumed_weight * presumed) / (known + presumed_weight);
+}
+
+double NoveltyGate::relative_variance() const {
+  return mean > 0 ? blended_variance() / (mean * mean) : presumed_deviation * presumed_deviation;
+}
+
 double NoveltyGate::surprise(double distance) const {
   KPOOL_ASSERT(ready());
   if (mean <= 0) return distance > 0 ? 40 : 0;
-  // A few distances show too little spread, so some is presumed: twice or three times what embeddings have, hence it
-  // must fade fast once there are enough, or a gate of sixty distances would let its neighbour in.
-  constexpr double presumed_count = 16, presumed_deviation = 0.6, enough = 12;
-  const double known = std::min(static_cast<double>(count), memory);
-  const double fade = std::min(1.0, enough / known);
-  const double presumed_weight = presumed_count * fade * fade;
-  const double presumed = presumed_deviation * presumed_deviation * mean * mean;
-  const double blended = (known * variance + presumed_weight * presumed) / (known + presumed_weight);
   // A gamma law of this mean and variance; its cube root is nearly normal.
-  const double spread = blended / (9 * mean * mean);
+  const double spread = blended_variance() / (9 * mean * mean);
   return (std::cbrt(distance / mean) - 1 + spread) / std::sqrt(spread);
 }
 

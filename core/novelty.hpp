@@ -20,6 +20,8 @@ class NoveltyGate {
   /// How far out a distance is for a record of this slot, as a standard normal deviate (Wilson-Hilferty).
   /// Needs ready().
   double surprise(double distance) const;
+  /// Variance of the distances over their squared mean; a wide one is presumed while there are few.
+  double relative_variance() const;
 
   static constexpr std::uint64_t ready_count = 16;
   /// Older distances fade with this memory, as the covariance under them moves.
@@ -29,6 +31,9 @@ class NoveltyGate {
   std::uint64_t count = 0;
   double mean = 0;
   double variance = 0;
+
+ private:
+  double blended_variance() const;
 };
 
 }  // namespace kpool

@@ -12,6 +12,7 @@ const char* describe(Refusal reason) {
     case Refusal::poison: return "the record was in flight at three crashes";
     case Refusal::bad_prompt: return "the prompt does not end on a character of the text";
     case Refusal::internal: return "the daemon failed on the record; its log says how";
+    case Refusal::held: return "the record belongs to a slot that is on hold";
   }
   return "unknown reason";
 }

@@ -47,6 +47,7 @@ enum class Refusal : std::uint8_t {
   poison = 6,     ///< it was in flight at three crashes
   bad_prompt = 7, ///< prompt_bytes is beyond the text or inside a character
   internal = 8,   ///< a library failed on it
+  held = 9,       ///< the operator has put its slot on hold
 };
 const char* describe(Refusal reason);
 

@@ -124,35 +124,42 @@ void MixtureRouter::release(std::vector<Held>& records) {
   records.clear();
 }
 
-std::uint32_t MixtureRouter::choose_slot() const {
+std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
   for (std::uint32_t k = 0; k < options_.slots; ++k)
     if (!mixture_.live(k)) return k;
   for (const std::uint32_t k : eviction_order_)
-    if (k < options_.slots) return k;
-  std::uint32_t least = 0;
-  for (std::uint32_t k = 1; k < options_.slots; ++k)
-    if (mixture_.records(k) < mixture_.records(least)) least = k;
+    if (k < options_.slots && !pinned_[k]) return k;
+  std::optional<std::uint32_t> least;
+  for (std::uint32_t k = 0; k < options_.slots; ++k)
+    if (!pinned_[k] && (!least || mixture_.records(k) < mixture_.records(*least))) least = k;
   return least;
 }
 
-/// Two slots that turned out to be of one domain become one before any is evicted.
-Birth MixtureRouter::make_room() {
+/// Two slots that turned out to be of one domain become one before any is evicted. Nothing where all are pinned.
+std::optional<Birth> MixtureRouter::make_room() {
   bool full = true;
   for (std::uint32_t k = 0; k < options_.slots; ++k) full = full && mixture_.live(k);
-  const auto pair = full && options_.join_distance > 0 ? mixture_.closest_pair() : std::nullopt;
+  const auto pair = full && options_.join_distance > 0 ? mixture_.closest_pair(pinned_) : std::nullopt;
   if (pair && pair->distance <= options_.join_distance) {
     mixture_.merge(pair->lesser, pair->greater);
-    return {pair->lesser, ++generation_, false, pair->greater};
+    return Birth{pair->lesser, ++generation_, false, pair->greater};
   }
-  const std::uint32_t slot = choose_slot();
-  return {slot, ++generation_, full, std::nullopt};
+  const auto slot = choose_slot();
+  if (!slot) return std::nullopt;
+  return Birth{*slot, ++generation_, full, std::nullopt};
 }
 
 /// Opens a slot with what the run holds back; without a run (the first slot), empty.
 void MixtureRouter::give_birth(std::uint32_t source, Run* run) {
-  const Birth birth = make_room();
-  const std::uint32_t slot = birth.slot;
-  decisions_.push_back(birth);
+  const auto birth = make_room();
+  if (!birth) {  // as it leaves no trace, the domain gets a slot once there is one
+    decisions_.push_back(NoRoom{});
+    release(run->held);
+    runs_.erase(source);
+    return;
+  }
+  const std::uint32_t slot = birth->slot;
+  decisions_.push_back(*birth);
   std::vector<Held> founders;
   if (run) founders = std::move(run->held);
   runs_.erase(source);
@@ -198,6 +205,31 @@ std::optional<std::uint32_t> MixtureRouter::classify(std::span<const float> x) c
     if (mixture_.live(k) && (!gates_[k].ready() || gates_[k].surprise(measured.distances[k]) <= options_.abstain))
       return measured.best;
   return std::nullopt;
+}
+
+/// A sum of d squared coordinates that were independent would vary by 2 / d relative to its squared mean; the gates'
+/// distances vary as that of h fewer ones would. So a log density counts what it has seen d / h times too often.
+double MixtureRouter::temperature() const {
+  double variance = 0, weight = 0;
+  for (std::uint32_t k = 0; k < gates_.size(); ++k) {
+    if (!mixture_.live(k)) continue;
+    const double known = std::min(static_cast<double>(gates_[k].count), NoveltyGate::memory) + 1;
+    variance += known * gates_[k].relative_variance();
+    weight += known;
+  }
+  return std::max(1.0, static_cast<double>(mixture_.gate_width()) / 2 * variance / weight);
+}
+
+std::vector<double> MixtureRouter::posterior(std::span<const float> x) const {
+  if (generation_ == 0) return {};
+  Measured measured;
+  mixture_.measure(transformed(x), measured);
+  const double least = measured.scores[measured.best], scale = 2 * temperature();
+  std::vector<double> shares;
+  double sum = 0;
+  for (const double score : measured.scores) sum += shares.emplace_back(std::exp((least - score) / scale));
+  for (double& share : shares) share /= sum;
+  return shares;
 }
 
 std::unique_ptr<Router> make_router(const RoutingOptions& options, std::size_t width) {

@@ -30,8 +30,12 @@ struct Assignment {
   std::uint32_t slot = 0;
 };
 
+/// A new domain found every slot pinned. The assignments that follow give what waited of it to the slots that it is
+/// closest to.
+struct NoRoom {};
+
 /// In the order in which they take effect: a Birth stands before the assignments to its slot.
-using Decision = std::variant<Assignment, Birth>;
+using Decision = std::variant<Assignment, Birth, NoRoom>;
 
 struct RoutingOptions {
   std::uint32_t slots = 5;
@@ -60,8 +64,13 @@ class Router {
   /// The order in which slots would be evicted, most expendable first (from fragility). It holds
   /// until the next call; a birth without a free slot takes the first.
   virtual void set_eviction_order(std::vector<std::uint32_t> order) = 0;
+  /// A pinned slot is neither evicted nor merged. Not part of the saved state: the caller says it again.
+  virtual void pin(std::uint32_t slot, bool pinned) = 0;
   /// Query time: the slot whose density is highest, or nothing where the record fits none.
   virtual std::optional<std::uint32_t> classify(std::span<const float> x) const = 0;
+  /// (slots) how likely each is to be the record's, given that one of them is: calibrated, summing to 1; 0 for slots
+  /// that are not in use. Empty before the first slot is open.
+  virtual std::vector<double> posterior(std::span<const float> x) const = 0;
   virtual std::string save() const = 0;
   /// Errors: bad_input (damaged), mismatch (other shape).
   virtual Status restore(std::string_view bytes) = 0;

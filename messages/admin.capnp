@@ -10,5 +10,11 @@ struct Envelope {
     report @1 :Text;          # daemon -> kpoolctl: JSON
     snapshot @2 :Text;        # kpoolctl -> daemon: directory to create
     done @3 :Text;            # daemon -> kpoolctl: empty, or the error
+    change @4 :Change;        # kpoolctl -> daemon
   }
+}
+
+struct Change {
+  slot @0 :UInt32;
+  what @1 :UInt8;             # SlotChange
 }

@@ -13,12 +13,24 @@ using envelope::text;
 void write(Envelope::Builder out, const StatusRequest&) { out.setStatus(); }
 void write(Envelope::Builder out, const StatusReport& report) { out.setReport(text(report.json)); }
 void write(Envelope::Builder out, const SnapshotRequest& request) { out.setSnapshot(text(request.directory)); }
-void write(Envelope::Builder out, const SnapshotReply& reply) { out.setDone(text(reply.error)); }
+void write(Envelope::Builder out, const Reply& reply) { out.setDone(text(reply.error)); }
+
+void write(Envelope::Builder out, const ChangeRequest& request) {
+  auto change = out.initChange();
+  change.setSlot(request.slot);
+  change.setWhat(static_cast<std::uint8_t>(request.what));
+}
 
 std::size_t words(const StatusRequest&) { return 0; }
 std::size_t words(const StatusReport& report) { return envelope::text_words(report.json.size()); }
 std::size_t words(const SnapshotRequest& request) { return envelope::text_words(request.directory.size()); }
-std::size_t words(const SnapshotReply& reply) { return envelope::text_words(reply.error.size()); }
+std::size_t words(const ChangeRequest&) { return capnp::sizeInWords<schema::admin::Change>(); }
+std::size_t words(const Reply& reply) { return envelope::text_words(reply.error.size()); }
+
+Result<Message> read(schema::admin::Change::Reader in) {
+  if (in.getWhat() > slot_change_max) return envelope::damaged("it wants something unknown of a slot");
+  return Message(ChangeRequest{in.getSlot(), static_cast<SlotChange>(in.getWhat())});
+}
 
 }  // namespace
 
@@ -36,7 +48,8 @@ Result<Message> decode(const Frame& frame) {
       case Envelope::STATUS: return Message(StatusRequest{});
       case Envelope::REPORT: return Message(StatusReport{string(in.getReport())});
       case Envelope::SNAPSHOT: return Message(SnapshotRequest{string(in.getSnapshot())});
-      case Envelope::DONE: return Message(SnapshotReply{string(in.getDone())});
+      case Envelope::DONE: return Message(Reply{string(in.getDone())});
+      case Envelope::CHANGE: return read(in.getChange());
     }
     return envelope::damaged("its kind is unknown");
   });

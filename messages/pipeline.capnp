@@ -24,9 +24,11 @@ struct Envelope {
     ranking @12 :Ranking;       # fragility -> routing
     report @13 :Report;         # any stage -> serving
     snapshot @14 :Snapshot;     # serving -> persistence
-    snapshotDone @15 :SnapshotDone;  # persistence -> serving
+    answer @15 :Answer;         # persistence, routing -> serving: to a snapshot or change
     reset @16 :Text;            # persistence -> stages: leave, so that the whole pipeline restarts
     mark @17 :Void;             # nothing new: number is that of the last counted frame
+    change @21 :Change;         # serving -> routing: an operator's wish
+    setting @22 :Setting;       # routing -> persistence: what came of it, durable at once
   }
 }
 
@@ -60,4 +62,6 @@ struct SlotScore {
 struct Ranking { group @0 :UInt64; slots @1 :List(SlotScore); }
 struct Report { stage @0 :Text; json @1 :Text; }
 struct Snapshot { id @0 :UInt64; directory @1 :Text; }
-struct SnapshotDone { id @0 :UInt64; error @1 :Text; }
+struct Answer { id @0 :UInt64; error @1 :Text; }
+struct Change { id @0 :UInt64; slot @1 :UInt32; what @2 :UInt8; }
+struct Setting { id @0 :UInt64; value @1 :Value; }

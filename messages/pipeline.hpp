@@ -11,6 +11,7 @@
 #include "core/record.hpp"
 #include "core/result.hpp"
 #include "messages/frame.hpp"
+#include "messages/slot_change.hpp"
 
 namespace kpool::pipeline {
 
@@ -35,13 +36,15 @@ struct Durable { std::uint64_t group = 0; std::vector<RefusedRecord> refused; };
 struct Ranking { std::uint64_t group = 0; std::vector<SlotScore> slots; };
 struct Report { std::string stage, json; };
 struct Snapshot { std::uint64_t id = 0; std::string directory; };
-struct SnapshotDone { std::uint64_t id = 0; std::string error; };
+struct Answer { std::uint64_t id = 0; std::string error; };
+struct Change { std::uint64_t id = 0; std::uint32_t slot = 0; SlotChange what = SlotChange::pin; };
+struct Setting { std::uint64_t id = 0; std::string key, value; };  ///< of no group; an empty value deletes the key
 struct Reset { std::string why; };
 struct Mark {};
 
 using Message = std::variant<Join, Restore, Restored, Records, EncodedRecords, Routed, Birth, Trained,
-                             Refused, Barrier, Part, Durable, Ranking, Report, Snapshot, SnapshotDone,
-                             Reset, Mark>;
+                             Refused, Barrier, Part, Durable, Ranking, Report, Snapshot, Answer,
+                             Reset, Mark, Change, Setting>;
 
 /// What the frame says of itself.
 struct Tag {

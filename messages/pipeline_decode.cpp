@@ -107,7 +107,15 @@ Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getS
 
 Report read(schema::Report::Reader in) { return {string(in.getStage()), string(in.getJson())}; }
 Snapshot read(schema::Snapshot::Reader in) { return {in.getId(), string(in.getDirectory())}; }
-SnapshotDone read(schema::SnapshotDone::Reader in) { return {in.getId(), string(in.getError())}; }
+Answer read(schema::Answer::Reader in) { return {in.getId(), string(in.getError())}; }
+
+Setting read(schema::Setting::Reader in) {
+  return {in.getId(), string(in.getValue().getKey()), string(in.getValue().getValue())};
+}
+Result<Message> read(schema::Change::Reader in) {
+  if (in.getWhat() > slot_change_max) return envelope::damaged("it wants something unknown of a slot");
+  return Message(Change{in.getId(), in.getSlot(), static_cast<SlotChange>(in.getWhat())});
+}
 
 Result<Message> read_message(schema::Envelope::Reader in) {
   switch (in.which()) {
@@ -126,9 +134,11 @@ Result<Message> read_message(schema::Envelope::Reader in) {
     case schema::Envelope::RANKING: return Message(read(in.getRanking()));
     case schema::Envelope::REPORT: return Message(read(in.getReport()));
     case schema::Envelope::SNAPSHOT: return Message(read(in.getSnapshot()));
-    case schema::Envelope::SNAPSHOT_DONE: return Message(read(in.getSnapshotDone()));
+    case schema::Envelope::ANSWER: return Message(read(in.getAnswer()));
     case schema::Envelope::RESET: return Message(Reset{string(in.getReset())});
     case schema::Envelope::MARK: return Message(Mark{});
+    case schema::Envelope::CHANGE: return read(in.getChange());
+    case schema::Envelope::SETTING: return Message(read(in.getSetting()));
   }
   return envelope::damaged("its kind is unknown");
 }

@@ -60,7 +60,9 @@ std::size_t words(const Report& report) {
   return size<schema::Report> + text_words(report.stage.size()) + text_words(report.json.size());
 }
 std::size_t words(const Snapshot& snapshot) { return size<schema::Snapshot> + text_words(snapshot.directory.size()); }
-std::size_t words(const SnapshotDone& done) { return size<schema::SnapshotDone> + text_words(done.error.size()); }
+std::size_t words(const Answer& done) { return size<schema::Answer> + text_words(done.error.size()); }
+std::size_t words(const Change&) { return size<schema::Change>; }
+std::size_t words(const Setting& setting) { return size<schema::Setting> + value_words(setting.key, setting.value); }
 std::size_t words(const Reset& reset) { return text_words(reset.why.size()); }
 std::size_t words(const Mark&) { return 0; }
 
@@ -215,10 +217,23 @@ void write(Out envelope, const Snapshot& snapshot) {
   out.setDirectory(text(snapshot.directory));
 }
 
-void write(Out envelope, const SnapshotDone& done) {
-  auto out = envelope.initSnapshotDone();
+void write(Out envelope, const Answer& done) {
+  auto out = envelope.initAnswer();
   out.setId(done.id);
   out.setError(text(done.error));
+}
+
+void write(Out envelope, const Change& change) {
+  auto out = envelope.initChange();
+  out.setId(change.id);
+  out.setSlot(change.slot);
+  out.setWhat(static_cast<std::uint8_t>(change.what));
+}
+
+void write(Out envelope, const Setting& setting) {
+  auto out = envelope.initSetting();
+  out.setId(setting.id);
+  write(out.initValue(), setting.key, setting.value);
 }
 
 void write(Out envelope, const Reset& reset) { envelope.setReset(text(reset.why)); }

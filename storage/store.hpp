@@ -12,7 +12,7 @@
 
 namespace kpool {
 
-/// Keys: "identity", "group", "source/<n>", "mixture", "slot/<k>", "fragility", "regret", "refusals/<n>".
+/// Keys: "identity", "group", "source/<n>", "mixture", "slot/<k>", "fragility", "regret", "refusals/<n>", "keep/<k>".
 using Values = std::map<std::string, std::string>;
 
 class Store {

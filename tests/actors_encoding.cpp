@@ -112,15 +112,19 @@ TEST_CASE("serving gives each snapshot's end to who asked for it, and says what 
   const auto asked = out.to<Snapshot>(StageId::persistence);
   REQUIRE(asked.size() == 2);
   CHECK(asked[1].directory == "/two");
-  REQUIRE(serving.on_message(SnapshotDone{asked[1].id, "no room"}, out));
-  REQUIRE(serving.on_message(SnapshotDone{asked[1].id, "again"}, out));  // told once
-  REQUIRE(serving.on_message(SnapshotDone{asked[0].id, ""}, out));
+  REQUIRE(serving.on_message(Answer{asked[1].id, "no room"}, out));
+  REQUIRE(serving.on_message(Answer{asked[1].id, "again"}, out));  // told once
+  REQUIRE(serving.on_message(Answer{asked[0].id, ""}, out));
   REQUIRE(sent.size() == 2);
   CHECK(sent[0].first == "b");
-  CHECK(std::get<admin::SnapshotReply>(sent[0].second).error == "no room");
+  CHECK(std::get<admin::Reply>(sent[0].second).error == "no room");
   CHECK(sent[1].first == "a");
   serving.on_admin("c", Error{Fault::bad_input, "the frame is damaged"}, out);
-  CHECK(std::get<admin::SnapshotReply>(sent[2].second).error == "the frame is damaged");
+  CHECK(std::get<admin::Reply>(sent[2].second).error == "the frame is damaged");
+  serving.on_admin("d", admin::Message(admin::ChangeRequest{3, SlotChange::hold}), out);
+  const auto changes = out.to<Change>(StageId::routing);
+  REQUIRE(changes.size() == 1);
+  CHECK((changes[0].slot == 3 && changes[0].what == SlotChange::hold && changes[0].id > asked[1].id));
   serving.on_admin("c", admin::Message(admin::StatusReport{}), out);
-  CHECK(std::get<admin::SnapshotReply>(sent[3].second).error == "the daemon does not take this message");
+  CHECK(std::get<admin::Reply>(sent[3].second).error == "the daemon does not take this message");
 }

@@ -225,12 +225,38 @@ TEST_CASE("any other failed write ends the process without an acknowledgement") 
   CHECK(fixture.durable().empty());
 }
 
+TEST_CASE("a setting is durable at once, between the groups, and answered") {
+  Disk disk;
+  Fixture fixture(disk);
+  fixture.join_all();
+  REQUIRE(fixture.say(Part{1, "slot/0", "one"}));
+  REQUIRE(fixture.say(Setting{7, "keep/0", "pinned"}));
+  CHECK(disk.values == Values{{"keep/0", "pinned"}});
+  disk.full = true;
+  REQUIRE(fixture.say(Setting{8, "keep/1", "held"}));
+  disk.full = false;
+  fixture.barriers(1);
+  REQUIRE(fixture.say(Setting{9, "keep/0", ""}));
+  CHECK(disk.values == Values{{"group", "1"}, {"slot/0", "one"}});
+  std::vector<std::pair<std::uint64_t, std::string>> answers;
+  for (const auto& answer : fixture.out.to<Answer>(StageId::serving)) answers.emplace_back(answer.id, answer.error);
+  CHECK(answers == decltype(answers){{7, ""}, {8, "the disk of store.path has 3 MiB left"}, {9, ""}});
+
+  disk.values["keep/2"] = "held";
+  Fixture again(disk);
+  for (const char* stage : five) REQUIRE(again.say(Join{stage, 1, ""}));
+  bool restored = false;
+  for (const auto& restore : again.out.to<Restore>(StageId::routing))
+    restored = restored || (restore.key == "keep/2" && restore.value == "held");
+  CHECK(restored);
+}
+
 TEST_CASE("a snapshot's end is told, with its error") {
   Disk disk;
   Fixture fixture(disk);
   REQUIRE(fixture.say(Snapshot{7, "/new"}));
   REQUIRE(fixture.say(Snapshot{8, "/taken"}));
-  const auto done = fixture.out.to<SnapshotDone>(StageId::serving);
+  const auto done = fixture.out.to<Answer>(StageId::serving);
   REQUIRE(done.size() == 2);
   CHECK(done[0].id == 7);
   CHECK(done[0].error.empty());

@@ -17,6 +17,7 @@ struct Script {
   std::vector<Decision> on_barrier;
   std::vector<std::uint32_t> eviction_order;
   std::string restored;
+  std::map<std::uint32_t, bool> pinned;
 };
 
 class ScriptedRouter : public Router {
@@ -27,7 +28,9 @@ class ScriptedRouter : public Router {
   }
   std::vector<Decision> barrier() override { return std::exchange(script_.on_barrier, {}); }
   void set_eviction_order(std::vector<std::uint32_t> order) override { script_.eviction_order = std::move(order); }
+  void pin(std::uint32_t slot, bool pinned) override { script_.pinned[slot] = pinned; }
   std::optional<std::uint32_t> classify(std::span<const float>) const override { return std::nullopt; }
+  std::vector<double> posterior(std::span<const float>) const override { return {}; }
   std::string save() const override { return "the mixture"; }
   Status restore(std::string_view bytes) override {
     script_.restored = bytes;
@@ -141,6 +144,68 @@ TEST_CASE("at a barrier the last decisions go first, then the state, then the ba
   REQUIRE(again.routing.start(1, again.out));
   CHECK(again.script.restored == "the mixture");
   CHECK(again.routing.report() == fixture.routing.report());
+}
+
+TEST_CASE("a pin or hold is in force at once and goes to persistence") {
+  Fixture fixture;
+  fixture.script.on_route = {{0, {Birth{1, 9}, Assignment{0, 1}}}};
+  fixture.records(1, 1);
+  const auto change = [&](std::uint32_t slot, SlotChange what) { fixture.say(Change{7, slot, what}); };
+  change(1, SlotChange::pin);
+  CHECK(fixture.script.pinned[1]);
+  change(1, SlotChange::hold);
+  change(1, SlotChange::unpin);
+  CHECK(fixture.script.pinned[1]);  // by the hold
+  CHECK(nlohmann::json::parse(fixture.routing.report())["slots"][1]["kept"] == "held");
+  change(1, SlotChange::release);
+  CHECK_FALSE(fixture.script.pinned[1]);
+  std::vector<std::string> values;
+  for (const auto& setting : fixture.out.to<Setting>(StageId::persistence)) {
+    CHECK((setting.id == 7 && setting.key == "keep/1"));
+    values.push_back(setting.value);
+  }
+  CHECK(values == std::vector<std::string>{"pinned", "pinned held", "held", ""});
+  change(0, SlotChange::pin);  // free
+  change(3, SlotChange::hold);
+  const auto refused = fixture.out.to<Answer>(StageId::serving);
+  REQUIRE(refused.size() == 2);
+  CHECK(refused[0].error == "slot 0 is not in use: status has those that are");
+  CHECK(fixture.out.to<Setting>(StageId::persistence).size() == 4);
+
+  Fixture again;
+  REQUIRE(again.routing.restore("keep/2", "pinned held"));
+  REQUIRE(again.routing.restore("mixture", "the mixture"));
+  CHECK(again.script.pinned[2]);
+  CHECK(nlohmann::json::parse(again.routing.report())["slots"][2]["kept"] == "pinned held");
+  CHECK_FALSE(again.routing.restore("keep/3", "pinned"));
+}
+
+TEST_CASE("the records of a slot on hold are refused alone, in their group") {
+  Fixture fixture;
+  REQUIRE(fixture.routing.start(4, fixture.out));
+  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}}, {1, {Birth{1, 2}, Assignment{1, 1}}},
+                             {2, {Assignment{2, 0}}}, {3, {Assignment{3, 1}}}};
+  fixture.records(1, 2);
+  fixture.say(Change{1, 0, SlotChange::hold});
+  fixture.records(3, 2);
+  CHECK(fixture.frames() == "0:1 1:2 1:4");
+  auto refused = fixture.out.to<Refused>(StageId::persistence);
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].group == 5);
+  REQUIRE(refused[0].records.size() == 1);
+  CHECK((refused[0].records[0].origin == Origin{0, 3} && refused[0].records[0].reason == Refusal::held));
+  CHECK(nlohmann::json::parse(fixture.routing.report())["slots"][0]["records"] == 1);
+}
+
+TEST_CASE("a domain without room is counted, also over a restart") {
+  Fixture fixture;
+  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}}, {1, {NoRoom{}, Assignment{1, 0}}}};
+  fixture.records(1, 2);
+  CHECK(fixture.frames() == "0:1,2");
+  fixture.say(Barrier{1, "encoding"});
+  Fixture again;
+  REQUIRE(again.routing.restore("routing", fixture.out.all<Part>().at(1).value));
+  CHECK(nlohmann::json::parse(again.routing.report())["without_room"] == 1);
 }
 
 TEST_CASE("the ranking becomes the order of eviction") {

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "apps/kpool_eval_calibration.hpp"
 #include "apps/kpool_eval_experiment.hpp"
 #include "apps/kpool_eval_run.hpp"
 #include "tests/temporary_directory.hpp"
@@ -122,7 +123,9 @@ TEST_CASE("runs are the product of seeds, cells and methods, and settings reach 
   REQUIRE(set);
   CHECK(set->front().baseline.gate_balance == 0.5);
   CHECK(set->front().baseline.gate_choice == "sampled");
+  CHECK(set->front().baseline.optimiser == "signum");
   for (const auto& [key, value] : Assignments{{"gate_balance", "-1"}, {"gate_balance", "1x"}, {"gate_choice", "best"},
+                                              {"optimiser", "sgd"},
                                               {"rls_features", "0"}, {"balance", "1"}})
     CHECK_FALSE(list_runs(*plan, {{"baseline." + key, value}}));
 }
@@ -177,6 +180,12 @@ TEST_CASE("an experiment learns, remembers, is resumed where it was cut, and ref
       CHECK(row["own_losses"][domain + 1][domain] < row["own_losses"][domain][domain]);
     const bool shared = row["method"] == "shared";
     CHECK(row["births"].size() == (shared ? 1 : 2));
+    std::uint64_t judged = 0, asked = 0;
+    for (const auto& bin : row["calibration"][2]) judged += bin[0].get<std::uint64_t>();
+    for (const auto& table : row["queries"][2])
+      for (const auto& entry : table) asked += entry[1].get<std::uint64_t>();
+    CHECK(judged == (row["method"] == "kpool" ? asked : 0));  // both domains own a slot; the others have no posterior
+    CHECK(row["calibration"][0].empty());
     // Slots of their own leave the other domain alone.
     if (!shared) CHECK(row["own_losses"][2][0] == row["own_losses"][1][0]);
   }
@@ -192,6 +201,15 @@ TEST_CASE("an experiment learns, remembers, is resumed where it was cut, and ref
   const Status other = run_experiment(fixture.options, [](const std::string&) {});
   REQUIRE_FALSE(other);
   CHECK(other.error().fault == Fault::mismatch);
+}
+
+TEST_CASE("calibration counts records by tenths of their confidence") {
+  Calibration calibration;
+  calibration.add(std::vector{0.75, 0.25}, 0);
+  calibration.add(std::vector{0.25, 0.75}, 0);
+  calibration.add(std::vector{0.0, 1.0}, 1);
+  calibration.add({}, 1);
+  CHECK(calibration.table() == nlohmann::json::parse("[[2, 1.5, 1], [1, 1.0, 1]]"));
 }
 
 TEST_CASE("baselines train and answer as they say") {

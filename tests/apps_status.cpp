@@ -59,8 +59,9 @@ const char* const report = R"({"version":"0.1.0","uptime_seconds":10.0,"base":"m
   "ingestion":{"records_received":120,"records_durable":100,"records_refused":2,"queued_records":3,
     "groups_in_flight":1,"credit_bytes_per_source":4096,
     "sources":[{"source":"KEY","epoch":2,"watermark":99,"received":120,"open_bytes":77,"connected":true}]},
-  "routing":{"slots":[{"slot":0,"generation":3,"records":90},{"slot":1,"generation":0,"records":0}]},
-  "training":{"tokens":5000,"busy_seconds":5.0},
+  "routing":{"slots":[{"slot":0,"generation":3,"records":90,"kept":"pinned held"},
+    {"slot":1,"generation":0,"records":0}],"births":3,"evictions":1,"merges":7,"without_room":6},
+  "training":{"tokens":5000,"busy_seconds":5.0,"rates":[{"slot":0,"learning_rate":0.00074}]},
   "fragility":{"slots":[{"slot":0,"steps":12,"tokens":5000,"loss":2.5,"gain":0.25,"fragility":0.5,"value":0.125,
     "reason":"used last"}],"regret":{"routing":0.0125,"interference":0.25,"eviction":0}},
   "persistence":{"group":7,"commits":4,"trouble":"the disk is full"}}})";
@@ -73,7 +74,8 @@ TEST_CASE("status as text has slots, sources, rates and the store's trouble") {
   INFO(text);
   for (const char* part : {"group 7, 4 commits", "STORE IN TROUBLE: the disk is full", "100 durable", "2 refused",
                            "10.0 records durable, 500.0 tokens trained; trainer busy 50 %", "used last", "2.500",
-                           "interference 0.250",
+                           "interference 0.250", "pinned held", "7.4e-04",
+                           "births: 3, evictions: 1, merges: 7", "found every slot pinned: 6",
                            "KEY", "99", "4096 bytes"})
     CHECK(text.find(part) != std::string::npos);
   auto later = json;
@@ -109,16 +111,38 @@ TEST_CASE("a snapshot is asked for by its absolute path, and the daemon's refusa
   options.timeout_seconds = 20;
   std::ostringstream out;
   {
-    FakeDaemon daemon(options.socket, framed(admin::SnapshotReply{}));
+    FakeDaemon daemon(options.socket, framed(admin::Reply{}));
     CHECK(take_snapshot(options, out));
     REQUIRE(daemon.question);
     CHECK(std::get<admin::SnapshotRequest>(*daemon.question).directory ==
           (std::filesystem::current_path() / "copy").string());
   }
-  FakeDaemon daemon(options.socket, framed(admin::SnapshotReply{"the directory exists"}));
+  FakeDaemon daemon(options.socket, framed(admin::Reply{"the directory exists"}));
   const auto refused = take_snapshot(options, out);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().message == "the directory exists");
+}
+
+TEST_CASE("a slot is pinned by its number, and what it is now is told") {
+  testing::TemporaryDirectory directory;
+  ChangeOptions options;
+  options.socket = "ipc://" + directory.file("admin.sock");
+  options.slot = 3;
+  options.what = SlotChange::hold;
+  options.timeout_seconds = 20;
+  std::ostringstream out;
+  {
+    FakeDaemon daemon(options.socket, framed(admin::Reply{}));
+    CHECK(change_slot(options, out));
+    REQUIRE(daemon.question);
+    const auto asked = std::get<admin::ChangeRequest>(*daemon.question);
+    CHECK((asked.slot == 3 && asked.what == SlotChange::hold));
+  }
+  CHECK(out.str() == "slot 3 is on hold: it is neither evicted nor merged, and its records are refused\n");
+  FakeDaemon daemon(options.socket, framed(admin::Reply{"slot 3 is not in use"}));
+  const auto refused = change_slot(options, out);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message == "slot 3 is not in use");
 }
 
 TEST_CASE("a daemon that is not there, is silent or talks otherwise is told apart") {
@@ -150,7 +174,7 @@ TEST_CASE("a daemon that is not there, is silent or talks otherwise is told apar
     CHECK(status.error().message.find("does not answer within 0.20 s") != std::string::npos);
   }
   options.timeout_seconds = 20;
-  for (const std::string& answer : {std::string("GET / HTTP/1.1\n"), framed(admin::SnapshotReply{}),
+  for (const std::string& answer : {std::string("GET / HTTP/1.1\n"), framed(admin::Reply{}),
                                     framed(admin::StatusReport{"[1]"})}) {
     FakeDaemon odd(options.socket, answer);
     CHECK(show_status(options, out).error().fault == Fault::bad_input);

@@ -63,10 +63,13 @@ TEST_CASE("every value that makes no sense is named") {
   beyond["slot/9"] = beyond["slot/0"];
   CHECK(verify_values(beyond).problems == std::vector<std::string>{"slot/9 is beyond the 5 slots of routing"});
   CHECK(problems("identity/training", "") == "identity/training is empty");
+  CHECK(problems("keep/0", "glued") == "keep/0 is neither pinned nor held");
+  CHECK(problems("keep/", "held") == "keep/ has no number in its key");
   Values part = pool.values;
   part.erase("mixture");
   CHECK(verify_values(part).problems == std::vector<std::string>{"mixture is absent"});
   CHECK(verify_values({}).problems.empty());  // a new store
+  CHECK(verify_values({{"keep/0", "pinned held"}}).problems.empty());  // pinned before the first commit
 }
 
 TEST_CASE("a slot with a number that is not finite is not whole") {

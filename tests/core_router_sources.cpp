@@ -90,6 +90,18 @@ TEST_CASE("two slots of one domain become one before a slot is evicted") {
     for (const std::size_t domain : {0, 1})
       CHECK(after.router->classify(domains.draw(domain)) == *birth.merged_into);
   }
+  for (const std::uint32_t pinned : {1, 2}) {  // of the two that would merge
+    RoutingOptions options = apart;
+    options.join_distance = 1.5;
+    RouterBench after(options);
+    after.router->pin(pinned, true);
+    REQUIRE(after.router->restore(before.router->save()));
+    for (std::uint32_t slot = 0; slot < 3; ++slot) after.generation[slot] = slot + 1;
+    after.router->set_eviction_order({pinned, 0, 1, 2});
+    after.send(domains, 3, 100);
+    REQUIRE(after.births.size() == 1);
+    CHECK((after.births[0].slot == 0 && after.births[0].evicts && !after.births[0].merged_into));
+  }
 }
 
 TEST_CASE("a merged slot has the statistics of one that saw it all") {
@@ -110,9 +122,10 @@ TEST_CASE("a merged slot has the statistics of one that saw it all") {
     absorb(parts, i % 4 == 1 ? 1 : 0, x);
     absorb(whole, 0, x);
   }
-  const auto pair = parts.closest_pair();
+  const auto pair = parts.closest_pair({false, false});
   REQUIRE(pair);
   CHECK((pair->lesser == 1 && pair->greater == 0));
+  CHECK_FALSE(parts.closest_pair({false, true}));
   parts.merge(1, 0);
   CHECK(parts.records(0) == 400);
   for (Mixture* mixture : {&parts, &whole}) mixture->open(1);

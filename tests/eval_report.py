@@ -45,6 +45,13 @@ class Metrics(unittest.TestCase):
                            "regret_interference": 0.15, "regret_eviction": 0}.items():
             self.assertAlmostEqual(found[key], value, msg=key)
 
+    def test_calibration_error(self):
+        # 10 records at 0.9 of which 8 are right, 30 at 0.6 of which 21 are: (1 + 3) / 40
+        row = ROW | {"calibration": [[], [], [[30, 18.0, 21], [10, 9.0, 8]]]}
+        self.assertAlmostEqual(metrics.of_row(row)["ece"], 0.1)
+        self.assertNotIn("ece", metrics.of_row(ROW))
+        self.assertNotIn("ece", metrics.of_row(ROW | {"calibration": [[], [], []]}))
+
     def test_regret_sums_to_what_was_lost(self):
         found = metrics.of_row(ROW)
         lost = ((3.4 - 3.0) + (2.0 - 2.0)) / 2

@@ -16,9 +16,14 @@ TEST_CASE("every admin message survives a round trip") {
   auto request = admin::decode(admin::encode(admin::SnapshotRequest{"/tmp/x"}));
   REQUIRE(request);
   CHECK(std::get<admin::SnapshotRequest>(*request).directory == "/tmp/x");
-  auto reply = admin::decode(admin::encode(admin::SnapshotReply{""}));
+  auto reply = admin::decode(admin::encode(admin::Reply{""}));
   REQUIRE(reply);
-  CHECK(std::get<admin::SnapshotReply>(*reply).error.empty());
+  CHECK(std::get<admin::Reply>(*reply).error.empty());
+  auto change = admin::decode(admin::encode(admin::ChangeRequest{3, SlotChange::release}));
+  REQUIRE(change);
+  CHECK((std::get<admin::ChangeRequest>(*change).slot == 3 &&
+         std::get<admin::ChangeRequest>(*change).what == SlotChange::release));
+  CHECK_FALSE(admin::decode(admin::encode(admin::ChangeRequest{3, static_cast<SlotChange>(slot_change_max + 1)})));
 }
 
 TEST_CASE("hostile admin frames are refused, not obeyed") {

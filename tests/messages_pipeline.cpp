@@ -99,8 +99,16 @@ TEST_CASE("reports and snapshots survive a round trip") {
   CHECK((report.stage == "encoding" && report.json == "{}"));
   const auto snapshot = through(pl::Snapshot{1, "/tmp/s"});
   CHECK((snapshot.id == 1 && snapshot.directory == "/tmp/s"));
-  const auto done = through(pl::SnapshotDone{1, "disk full"});
+  const auto done = through(pl::Answer{1, "disk full"});
   CHECK((done.id == 1 && done.error == "disk full"));
+}
+
+TEST_CASE("an operator's changes survive a round trip") {
+  const auto change = through(pl::Change{5, 2, SlotChange::hold});
+  CHECK((change.id == 5 && change.slot == 2 && change.what == SlotChange::hold));
+  const auto setting = through(pl::Setting{5, "keep/2", "held"});
+  CHECK((setting.id == 5 && setting.key == "keep/2" && setting.value == "held"));
+  CHECK_FALSE(pl::decode(pl::encode(pl::Change{5, 2, static_cast<SlotChange>(slot_change_max + 1)}, 1)));
 }
 
 TEST_CASE("messages are built in one segment of exactly their size") {

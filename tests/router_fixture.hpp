@@ -40,6 +40,8 @@ struct RouterBench {
       if (const auto* birth = std::get_if<Birth>(&decision)) {
         births.push_back(*birth);
         generation[birth->slot] = birth->generation;
+      } else if (std::holds_alternative<NoRoom>(decision)) {
+        ++without_room;
       } else {
         const auto& assignment = std::get<Assignment>(decision);
         REQUIRE(generation.count(assignment.slot) == 1);
@@ -62,6 +64,7 @@ struct RouterBench {
   }
   std::unique_ptr<Router> router;
   std::vector<Birth> births;
+  int without_room = 0;
   std::map<std::uint32_t, std::uint64_t> generation;
   std::map<std::size_t, std::map<std::uint64_t, int>> table;  // domain x generation
   std::vector<std::size_t> domain_of;

@@ -124,12 +124,21 @@ def collapse(row):
             "collapsed_lines": sum(collapsed(row, line) or False for line in range(len(row["segments"])))}
 
 
+def calibration_error(table):
+    """Expected calibration error (Naeini et al. 2015) of [[records, sum of confidences, right], ...]."""
+    records = sum(count for count, _, _ in table)
+    return sum(abs(right - confidence) for _, confidence, right in table) / records if records else None
+
+
 def of_row(row):
     last = last_segment_of(row)
     births = row["births"]
     values = {"births": len(births), "evictions": sum(birth["evicts"] for birth in births),
               "extra_births": len(births) - len({birth["domain"] for birth in births}),
               "nmi": normalised_mutual_information(row["assigned"]), **routing(row), **collapse(row)}
+    error = calibration_error(row["calibration"][-1]) if "calibration" in row else None
+    if error is not None:
+        values["ece"] = error
     if "losses" in row:
         losses = row["losses"]
         values |= {"base_loss": mean(losses[0]), "final_loss": mean(losses[-1]), "forgetting": forgetting(losses, last),

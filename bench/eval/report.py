@@ -27,9 +27,9 @@ COLUMNS = [("final_loss", "final loss", 4), ("prequential", "prequential", 4), (
            ("regret_routing", "regret: routing", 4), ("regret_interference", "interference", 4),
            ("regret_eviction", "eviction", 4), ("max_share", "largest share", 3), ("cv2", "CV²", 2),
            ("normalised_entropy", "entropy / ln slots", 3), ("dead_slots", "dead slots", 2),
-           ("collapsed_lines", "collapsed lines", 2)]
+           ("collapsed_lines", "collapsed lines", 2), ("ece", "ECE", 3)]
 ROUTING = {"routing_accuracy", "worst_domain", "nmi", "births", "extra_births", "evictions", "effective_slots",
-           "domains_without_own_slot", "max_share", "cv2", "normalised_entropy", "dead_slots", "collapsed_lines"}
+           "domains_without_own_slot", "max_share", "cv2", "normalised_entropy", "dead_slots", "collapsed_lines", "ece"}
 
 
 def read_plan(path):
