@@ -66,7 +66,8 @@ class MixtureRouter final : public Router {
  private:
   std::vector<float> transformed(std::span<const float> x) const;
   void judge(Held record);
-  void judge_while_claimed(Held record, bool novel);
+  void judge_while_claimed(Held record, double surprised);
+  void claim(Held record, double surprised);
   void close_run(std::uint32_t source, Run& run);
   void give_birth(std::uint32_t source, Run* run);
   bool joins(std::uint32_t source, Run& run);

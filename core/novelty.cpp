@@ -48,6 +48,13 @@ double NoveltyGate::blended_variance() const {
   return (known * variance + presumed_weight * presumed) / (known + presumed_weight);
 }
 
+NoveltyGate NoveltyGate::presumed() const {
+  if (ready()) return *this;
+  const double share = static_cast<double>(count) / ready_count, own = mean - 1;
+  const double presumed = presumed_deviation * presumed_deviation;
+  return {ready_count, 1 + share * own, share * variance + (1 - share) * (presumed + share * own * own)};
+}
+
 double NoveltyGate::relative_variance() const {
   return mean > 0 ? blended_variance() / (mean * mean) : presumed_deviation * presumed_deviation;
 }

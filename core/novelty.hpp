@@ -23,6 +23,9 @@ class NoveltyGate {
   /// Variance of the distances over their squared mean; a wide one is presumed while there are few.
   double relative_variance() const;
 
+  /// This gate with what it lacks to be ready presumed: distances in units of a slot's own are 1 on average.
+  NoveltyGate presumed() const;
+
   static constexpr std::uint64_t ready_count = 16;
   /// Older distances fade with this memory, as the covariance under them moves.
   static constexpr double memory = 128;

@@ -48,7 +48,7 @@ double MixtureRouter::surprise(const Measured& measured) const {
 void MixtureRouter::judge(Held record) {
   mixture_.measure(record.x, measured_);
   const double surprised = surprise(measured_);
-  if (claim_.on) return judge_while_claimed(std::move(record), surprised > surprise_held);
+  if (claim_.on) return judge_while_claimed(std::move(record), surprised);
 
   const std::uint32_t source = record.source;
   Run& run = runs_[source];
@@ -80,15 +80,36 @@ bool MixtureRouter::joins(std::uint32_t source, Run& run) {
   return true;
 }
 
-void MixtureRouter::judge_while_claimed(Held record, bool novel) {
+void MixtureRouter::judge_while_claimed(Held record, double surprised) {
   const bool claimant = record.source == claim_.source;
   if (claim_.patience > 0) --claim_.patience;
   if (claimant && claim_.left > 0) --claim_.left;
-  if (!novel) train(record, measured_.best);
-  else if (claimant) train(record, claim_.slot);
+  if (surprised <= surprise_held) train(record, measured_.best);
+  else if (claimant) claim(std::move(record), surprised);
   else waiting_.push_back(std::move(record));
+  if (!claim_.on) return;
   const bool filled = claim_.left == 0 && gates_[claim_.slot].ready();
   if (filled || claim_.patience == 0) end_claim();
+}
+
+/// A record that is novel to the others trains the new slot; but where a run of them is novel to that as well, the next
+/// domain has begun before the window was over: few long records, or a short domain.
+void MixtureRouter::claim(Held record, double surprised) {
+  const std::uint32_t slot = claim_.slot, source = record.source;
+  const bool judges = options_.covariance == "tied" && generation_ > 1 && mixture_.settled(slot);
+  if (!judges) return train(record, slot);
+  const double own = gates_[slot].presumed().surprise(measured_.distances[slot]);
+  const double least = std::clamp(own, surprise_min, surprised);
+  Run& run = runs_[source];
+  run.evidence = std::max(0.0, run.evidence + least - allowance_);
+  if (least > surprise_held && run.evidence > 0) run.held.push_back(std::move(record));
+  else train(record, slot);
+  if (run.evidence == 0) return close_run(source, run);
+  if (run.evidence < evidence_needed_ || run.held.empty()) return;
+  gates_[slot] = gates_[slot].presumed();
+  claim_.on = false;
+  if (joins(source, run)) end_claim();
+  else give_birth(source, &run);  // whose claim goes on holding what waits
 }
 
 void MixtureRouter::end_claim() {

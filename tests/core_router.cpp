@@ -86,15 +86,27 @@ TEST_CASE("in its claim window a new slot takes what is novel to the others") {
   Bench bench(options);
   Domains domains(6);
   bench.send(domains, 0, 304);
-  bench.send(domains, 1, 24);
+  bench.send(domains, 1, 9);  // too few to know what is strange to it
   REQUIRE(bench.births.size() == 2);
-  bench.send(domains, 2, 8);   // strange to both; within the window of the new slot
+  bench.send(domains, 2, 3);
   bench.send(domains, 0, 16);  // known
-  for (Ticket ticket = 328; ticket < 336; ++ticket) CHECK(bench.slot_of.at(ticket) == 1);
+  for (Ticket ticket = 304; ticket < 316; ++ticket) CHECK(bench.slot_of.at(ticket) == 1);
   int known = 0;
-  for (Ticket ticket = 336; ticket < 352; ++ticket) known += bench.slot_of.at(ticket) == 0;
+  for (Ticket ticket = 316; ticket < 332; ++ticket) known += bench.slot_of.at(ticket) == 0;
   CHECK(known >= 9);  // the outer fifth of a known domain may be claimed as well
   CHECK(bench.births.size() == 2);
+}
+
+TEST_CASE("a domain that begins in the claim window of the one before gets a slot of its own") {
+  RoutingOptions options;
+  options.claim_batches = 8;
+  Bench bench(options);
+  Domains domains(6);
+  bench.send(domains, 0, 304);
+  for (const std::size_t domain : {1, 2, 3, 4}) bench.send(domains, domain, 24);  // fewer than the window's 64
+  bench.take(bench.router->barrier());
+  CHECK(bench.births.size() == 5);
+  for (std::size_t domain = 0; domain < 5; ++domain) CHECK(bench.purity(domain) > 0.9);
 }
 
 TEST_CASE("without a free slot the first of the eviction order goes") {
