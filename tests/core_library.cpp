@@ -35,6 +35,18 @@ void compare(at::ScalarType dtype, Work work) {
   }
 }
 
+/// A model with an adapter of rank 4.
+struct Adapted {
+  std::shared_ptr<const Base> base;
+  LoraLayout layout;
+  Adapter adapter;
+
+  Adapted(const TinyModel& model, at::ScalarType dtype)
+      : base(load(model, {.precision = name(dtype)})), layout(base->shape(), 4), adapter(layout, dtype, 2.0) {
+    adapter.load(random_adapter(layout));
+  }
+};
+
 }  // namespace
 
 TEST_CASE("library: norms are those of the tiles", "[library]") {
@@ -74,11 +86,10 @@ TEST_CASE("library: linears with an adapter are those of the tiles", "[library]"
   use_threads(2);
   for (const at::ScalarType dtype : dtypes())
     for (const TinyModel& model : kStepModels) {
-      const auto base = load(model, {.precision = name(dtype)});
-      const LayerWeights& layer = base->weights().layers[0];
-      const LoraLayout layout(base->shape(), 4);
-      Adapter adapter(layout, dtype, 2.0);
-      adapter.load(random_adapter(layout));
+      const Adapted adapted(model, dtype);
+      const LoraLayout& layout = adapted.layout;
+      const Adapter& adapter = adapted.adapter;
+      const LayerWeights& layer = adapted.base->weights().layers[0];
       const at::Tensor* bias = layer.qkv_bias.defined() ? &layer.qkv_bias : nullptr;
       const Linear linear{layer.qkv, bias, &adapter.groups[0], adapter.scale};
       constexpr std::int64_t tokens = 64;
@@ -103,11 +114,10 @@ TEST_CASE("library: linears around a SwiGLU are those of the tiles", "[library]"
   use_threads(2);
   for (const at::ScalarType dtype : dtypes())
     for (const TinyModel& model : kStepModels) {
-      const auto base = load(model, {.precision = name(dtype)});
-      const LayerWeights& layer = base->weights().layers[0];
-      const LoraLayout layout(base->shape(), 4);
-      Adapter adapter(layout, dtype, 2.0);
-      adapter.load(random_adapter(layout));
+      const Adapted adapted(model, dtype);
+      const LoraLayout& layout = adapted.layout;
+      const Adapter& adapter = adapted.adapter;
+      const LayerWeights& layer = adapted.base->weights().layers[0];
       const Linear gate_up{layer.gate_up, nullptr, &adapter.groups[2], adapter.scale};
       const Linear down{layer.down, nullptr, &adapter.groups[3], adapter.scale};
       constexpr std::int64_t tokens = 64;
