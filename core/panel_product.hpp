@@ -27,7 +27,7 @@ inline std::int64_t chunk_bytes() { return tile_kernel() ? 3072 : 1024; }
 /// The depth that is packed at a time; a multiple of the file's widest blocks, or all of it.
 template <class T>
 std::int64_t chunk_depth(std::int64_t depth) {
-  const std::int64_t chunk = chunk_bytes() / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t chunk = (sizeof(T) == 4 ? 1024 : chunk_bytes()) / static_cast<std::int64_t>(sizeof(T));
   return depth <= chunk + chunk / 2 ? depth : chunk;
 }
 
