@@ -20,14 +20,12 @@ constexpr std::int64_t kTileRows = 512;
 constexpr std::int64_t kGroupPanels = 9;
 constexpr std::int64_t kPanelStride = kTileRows * kPanel;  ///< from one panel's sums to the next's
 
-/// Of the depth: what is deeper is added up chunk by chunk. Our own kernel reads panels that exceed the first cache as
-/// fast; brgemm does not.
-inline std::int64_t chunk_bytes() { return tile_kernel() ? 3072 : 1024; }
-
-/// The depth that is packed at a time; a multiple of the file's widest blocks, or all of it.
+/// The depth that is packed at a time, a multiple of the file's widest blocks, or all of it: what is deeper is added up
+/// chunk by chunk. Our own kernel reads panels that exceed the first cache as fast as others; brgemm does not.
 template <class T>
 std::int64_t chunk_depth(std::int64_t depth) {
-  const std::int64_t chunk = (sizeof(T) == 4 ? 1024 : chunk_bytes()) / static_cast<std::int64_t>(sizeof(T));
+  const bool own = sizeof(T) == sizeof(Bf16) && tile_kernel();
+  const std::int64_t chunk = (own ? 3072 : 1024) / static_cast<std::int64_t>(sizeof(T));
   return depth <= chunk + chunk / 2 ? depth : chunk;
 }
 
