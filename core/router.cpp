@@ -108,8 +108,8 @@ void MixtureRouter::claim(Held record, double surprised) {
   if (run.evidence < evidence_needed_ || run.held.empty()) return;
   gates_[slot] = gates_[slot].presumed();
   claim_.on = false;
-  if (joins(source, run)) end_claim();
-  else give_birth(source, &run);  // whose claim goes on holding what waits
+  if (!joins(source, run)) give_birth(source, &run);
+  if (!claim_.on) end_claim();  // a birth's own claim goes on holding what waits; without room there is none
 }
 
 void MixtureRouter::end_claim() {

@@ -35,17 +35,19 @@ void compare(at::ScalarType dtype, Work work) {
   }
 }
 
-/// A model with an adapter of rank 4.
-struct Adapted {
-  std::shared_ptr<const Base> base;
-  LoraLayout layout;
-  Adapter adapter;
-
-  Adapted(const TinyModel& model, at::ScalarType dtype)
-      : base(load(model, {.precision = name(dtype)})), layout(base->shape(), 4), adapter(layout, dtype, 2.0) {
-    adapter.load(random_adapter(layout));
-  }
-};
+/// work on the first layer of each model, with an adapter of rank 4.
+template <class Work>
+void each_adapted(Work work) {
+  use_threads(2);
+  for (const at::ScalarType dtype : dtypes())
+    for (const TinyModel& model : kStepModels) {
+      const auto base = load(model, {.precision = name(dtype)});
+      const LoraLayout layout(base->shape(), 4);
+      Adapter adapter(layout, dtype, 2.0);
+      adapter.load(random_adapter(layout));
+      work(base->weights().layers[0], layout, adapter, dtype);
+    }
+}
 
 }  // namespace
 
@@ -83,60 +85,48 @@ TEST_CASE("library: SwiGLU is that of the tiles", "[library]") {
 }
 
 TEST_CASE("library: linears with an adapter are those of the tiles", "[library]") {
-  use_threads(2);
-  for (const at::ScalarType dtype : dtypes())
-    for (const TinyModel& model : kStepModels) {
-      const Adapted adapted(model, dtype);
-      const LoraLayout& layout = adapted.layout;
-      const Adapter& adapter = adapted.adapter;
-      const LayerWeights& layer = adapted.base->weights().layers[0];
-      const at::Tensor* bias = layer.qkv_bias.defined() ? &layer.qkv_bias : nullptr;
-      const Linear linear{layer.qkv, bias, &adapter.groups[0], adapter.scale};
-      constexpr std::int64_t tokens = 64;
-      const at::Tensor in = random_rows(tokens, layer.qkv.columns, dtype, 1);
-      const at::Tensor dout = random_rows(tokens, layer.qkv.rows, dtype, 2);
-      compare(dtype, [&](Workspace& workspace) -> std::vector<at::Tensor> {
-        const std::int64_t width = layout.width(layout.groups[0]);
-        at::Tensor bent = at::empty({tokens, width}, dtype), again = at::empty_like(bent), dbent = at::empty_like(bent);
-        at::Tensor out = at::empty_like(dout), din = at::empty_like(in);
-        std::vector<float> flat(layout.size);
-        const GradientSink sink{layout, layout.groups[0], flat};
-        project(linear, in, bent, out, workspace);
-        bend(linear, in, again, workspace);
-        project_backward(linear, bent, dout, dbent, &din, sink, workspace);
-        a_gradient(in, dbent, sink, workspace);
-        return {bent, again, out, dbent, din, tensor_of(flat)};
-      });
-    }
+  each_adapted([](const LayerWeights& layer, const LoraLayout& layout, const Adapter& adapter, at::ScalarType dtype) {
+    const at::Tensor* bias = layer.qkv_bias.defined() ? &layer.qkv_bias : nullptr;
+    const Linear linear{layer.qkv, bias, &adapter.groups[0], adapter.scale};
+    constexpr std::int64_t tokens = 64;
+    const at::Tensor in = random_rows(tokens, layer.qkv.columns, dtype, 1);
+    const at::Tensor dout = random_rows(tokens, layer.qkv.rows, dtype, 2);
+    compare(dtype, [&](Workspace& workspace) -> std::vector<at::Tensor> {
+      const std::int64_t width = layout.width(layout.groups[0]);
+      at::Tensor bent = at::empty({tokens, width}, dtype), again = at::empty_like(bent), dbent = at::empty_like(bent);
+      at::Tensor out = at::empty_like(dout), din = at::empty_like(in);
+      std::vector<float> flat(layout.size);
+      const GradientSink sink{layout, layout.groups[0], flat};
+      project(linear, in, bent, out, workspace);
+      bend(linear, in, again, workspace);
+      project_backward(linear, bent, dout, dbent, &din, sink, workspace);
+      a_gradient(in, dbent, sink, workspace);
+      return {bent, again, out, dbent, din, tensor_of(flat)};
+    });
+  });
 }
 
 TEST_CASE("library: linears around a SwiGLU are those of the tiles", "[library]") {
-  use_threads(2);
-  for (const at::ScalarType dtype : dtypes())
-    for (const TinyModel& model : kStepModels) {
-      const Adapted adapted(model, dtype);
-      const LoraLayout& layout = adapted.layout;
-      const Adapter& adapter = adapted.adapter;
-      const LayerWeights& layer = adapted.base->weights().layers[0];
-      const Linear gate_up{layer.gate_up, nullptr, &adapter.groups[2], adapter.scale};
-      const Linear down{layer.down, nullptr, &adapter.groups[3], adapter.scale};
-      constexpr std::int64_t tokens = 64;
-      const at::Tensor in = random_rows(tokens, layer.gate_up.columns, dtype, 1);
-      const at::Tensor dout = random_rows(tokens, layer.down.rows, dtype, 2);
-      compare(dtype, [&](Workspace& workspace) -> std::vector<at::Tensor> {
-        at::Tensor bent = at::empty({tokens, layout.width(layout.groups[2])}, dtype);
-        at::Tensor both = at::empty({tokens, layer.gate_up.rows}, dtype), dboth = at::empty_like(both);
-        at::Tensor gated = at::empty({tokens, layer.down.columns}, dtype), again = at::empty_like(gated);
-        project_gated(gate_up, in, bent, both, gated, workspace);
-        at::Tensor down_bent = at::empty({tokens, layout.width(layout.groups[3])}, dtype);
-        at::Tensor dbent = at::empty_like(down_bent);
-        bend(down, gated, down_bent, workspace);
-        std::vector<float> flat(layout.size);
-        project_gated_backward(down, down_bent, dout, dbent, both, dboth, again,
-                               {layout, layout.groups[3], flat}, workspace);
-        return {bent, both, gated, dbent, dboth, again, tensor_of(flat)};
-      });
-    }
+  each_adapted([](const LayerWeights& layer, const LoraLayout& layout, const Adapter& adapter, at::ScalarType dtype) {
+    const Linear gate_up{layer.gate_up, nullptr, &adapter.groups[2], adapter.scale};
+    const Linear down{layer.down, nullptr, &adapter.groups[3], adapter.scale};
+    constexpr std::int64_t tokens = 64;
+    const at::Tensor in = random_rows(tokens, layer.gate_up.columns, dtype, 1);
+    const at::Tensor dout = random_rows(tokens, layer.down.rows, dtype, 2);
+    compare(dtype, [&](Workspace& workspace) -> std::vector<at::Tensor> {
+      at::Tensor bent = at::empty({tokens, layout.width(layout.groups[2])}, dtype);
+      at::Tensor both = at::empty({tokens, layer.gate_up.rows}, dtype), dboth = at::empty_like(both);
+      at::Tensor gated = at::empty({tokens, layer.down.columns}, dtype), again = at::empty_like(gated);
+      project_gated(gate_up, in, bent, both, gated, workspace);
+      at::Tensor down_bent = at::empty({tokens, layout.width(layout.groups[3])}, dtype);
+      at::Tensor dbent = at::empty_like(down_bent);
+      bend(down, gated, down_bent, workspace);
+      std::vector<float> flat(layout.size);
+      project_gated_backward(down, down_bent, dout, dbent, both, dboth, again,
+                             {layout, layout.groups[3], flat}, workspace);
+      return {bent, both, gated, dbent, dboth, again, tensor_of(flat)};
+    });
+  });
 }
 
 TEST_CASE("library: the loss is that of the tiles, over more rows than one chunk", "[library]") {
