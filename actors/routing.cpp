@@ -72,7 +72,7 @@ void Routing::carry_out(std::vector<Decision> decisions, Outbox& out) {
       assign(*assignment, out);
     } else {
       if (!std::exchange(said_without_room_, true))
-        spdlog::warn("routing: every slot is pinned, so a new domain trains the slots that it is closest to");
+        spdlog::warn("routing: no slot may be evicted, so a new domain trains the slots that it is closest to");
       ++without_room_;
     }
   }

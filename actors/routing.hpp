@@ -52,7 +52,7 @@ class Routing : public Stage {
   std::vector<Kept> kept_;             ///< per slot
   std::uint64_t group_ = 0, ranked_group_ = 0;
   std::uint64_t births_ = 0, evictions_ = 0, merges_ = 0;  ///< durable, as is:
-  std::uint64_t without_room_ = 0;     ///< how often a new domain found every slot pinned
+  std::uint64_t without_room_ = 0;     ///< how often a new domain found no slot that may be evicted
   bool said_without_room_ = false;     ///< logged for this group
   pipeline::Refused refused_;          ///< records of slots on hold, not yet sent
 };

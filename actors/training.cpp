@@ -121,7 +121,9 @@ void Training::tell(std::vector<StepReport> reports, Outbox& out) {
     ++steps_;
     tokens_ += report.tokens;
     watch(report);
-    if (report.copied) spdlog::info("training: slot {} starts as a copy of slot {}", report.slot, *report.copied);
+    if (report.warm)
+      spdlog::info("training: slot {} starts from {} of slot {}, {:.3f} nats per token ahead", report.slot,
+                   report.warm->share, report.warm->slot, report.warm->gain);
     out.send(StageId::fragility, pipeline::Trained{std::move(report)});
   }
 }

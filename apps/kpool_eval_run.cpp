@@ -156,7 +156,11 @@ void Run::tell(const std::vector<StepReport>& reports) {
     ledger_.on_step(report);
     ++steps_;
     ++versions_[report.slot].steps;
-    if (report.copied) births_.back()["copies"] = versions_[*report.copied].generation;
+    if (report.warm) {
+      births_.back()["copies"] = versions_[report.warm->slot].generation;
+      births_.back()["share"] = report.warm->share;
+      births_.back()["gain"] = report.warm->gain;
+    }
     auto& [nats, tokens] = prequential_[learning_[report.slot]];
     nats += report.loss * report.tokens;
     tokens += report.tokens;

@@ -89,7 +89,7 @@ std::string births(const json& report) {
   const json& routing = at(report, {"stages", "routing"});
   return "births: " + text(at(routing, {"births"})) + ", evictions: " + text(at(routing, {"evictions"})) +
          ", merges: " + text(at(routing, {"merges"})) +
-         ", new domains that found every slot pinned: " + text(at(routing, {"without_room"})) + "\n";
+         ", new domains that found no room: " + text(at(routing, {"without_room"})) + "\n";
 }
 
 std::string slots(const json& report) {

@@ -227,6 +227,7 @@ Result<LoadedConfig> load_config(const std::vector<std::string>& files,
   }
   if (auto done = cross_check(loaded); !done) return done.error();
   loaded.config.eviction.slots = loaded.config.routing.slots;
+  loaded.config.routing.evicts = loaded.config.eviction.policy != "none";
   loaded.config.eviction.window_batches = loaded.config.routing.claim_batches;
   return loaded;
 }

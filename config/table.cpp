@@ -97,8 +97,9 @@ std::vector<ConfigKey> model_keys() {
        "standard deviates beyond which a query fits no slot, so that the base answers (docs/routing.md)"},
 
       {"eviction.policy", +at<&C::eviction, &FragilityOptions::policy>, 0, 0,
-       {"count", "lru", "random", "gain", "score"}, nullptr,
-       "which slot goes when all are taken: the least used, the longest unused, or the lowest retention value"},
+       {"count", "lru", "random", "gain", "score", "none"}, nullptr,
+       "which slot goes when all are taken: the least used, the longest unused, any, the one of the least gain or "
+       "retention value; none: a new domain shares the slots that are there"},
       {"eviction.half_life_batches", +at<&C::eviction, &FragilityOptions::half_life_batches>, 1, 1e9, {}, nullptr,
        "batches after which a slot's recurrence counts half: many times what passes until a domain is back"},
 

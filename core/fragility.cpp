@@ -25,7 +25,7 @@ std::string text(const char* format, double first, double second) {
 }  // namespace
 
 Fragility::Fragility(FragilityOptions options) : options_(std::move(options)), slots_(options_.slots) {
-  constexpr std::array policies = {"count", "lru", "random", "gain", "score"};
+  constexpr std::array policies = {"count", "lru", "random", "gain", "score", "none"};
   KPOOL_ASSERT(std::find(policies.begin(), policies.end(), options_.policy) != policies.end());
   KPOOL_ASSERT(options_.half_life_batches > 0 && options_.window_batches > 0);
 }
@@ -122,7 +122,8 @@ std::vector<SlotScore> Fragility::ranking() const {
 std::string Fragility::reason(const SlotScore& score) const {
   const double steps = static_cast<double>(score.steps);
   const double age = static_cast<double>(clock_ - slots_[score.slot].last_step);
-  if (options_.policy == "count") return text("%.0f steps taken, the last one %.0f steps ago", steps, age);
+  if (options_.policy == "count" || options_.policy == "none")
+    return text("%.0f steps taken, the last one %.0f steps ago", steps, age);
   if (options_.policy == "lru") return text("last used %.0f steps ago, after %.0f of its own", age, steps);
   if (options_.policy == "random") return text("drawn by lot after %.0f steps", steps, age);
   if (score.gain == 0) return text("no gain established yet in %.0f steps, the last one %.0f steps ago", steps, age);

@@ -14,7 +14,7 @@ namespace kpool {
 
 struct FragilityOptions {
   std::uint32_t slots = 5;
-  std::string policy = "score";       ///< count | lru | random | gain | score
+  std::string policy = "score";       ///< count | lru | random | gain | score | none: ranked by count
   double half_life_batches = 10000;   ///< H of the recurrence term: well beyond the time until a domain is back
   double window_batches = 4;          ///< W of the fragility term: the claim window
 };

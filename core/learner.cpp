@@ -9,6 +9,7 @@
 #include "core/signum.hpp"
 #include "core/slot.hpp"
 #include "core/threads.hpp"
+#include "core/warm_birth.hpp"
 #include "core/weights.hpp"
 
 namespace kpool {
@@ -22,12 +23,6 @@ bool finite(std::span<const float> values) {
   double sum = 0;  // a NaN or an infinity stays one
   for (const float value : values) sum += std::abs(value);
   return std::isfinite(sum);
-}
-
-/// How many standard errors the mean of per-token differences lies above zero.
-double certainty(const at::Tensor& differences) {
-  const double deviation = differences.std().item<double>();
-  return deviation > 0 ? mean_of(differences) / deviation * std::sqrt(static_cast<double>(differences.size(0))) : 0;
 }
 
 /// out = from + share (to - from). All of one length; out may be to.
@@ -145,7 +140,7 @@ class LoraLearner final : public Learner {
     StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
-    if (options_.warm_births && slot.state.step == 0) report.copied = start_warm(index, batch);
+    if (options_.warm_births && slot.state.step == 0) report.warm = start_warm(index, batch);
     adapter_.load(slot.state.weights);
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
     if (!std::isfinite(report.loss) || !finite(gradient_)) return refuse(slot, pieces, report);
@@ -198,26 +193,15 @@ class LoraLearner final : public Learner {
     report.rate = state.guard.rate;
   }
 
-  /// Domains share more than what the base knows: where a neighbour's adapter helps on the new one, it is the better
-  /// start. The neighbour keeps its own.
-  std::optional<std::uint32_t> start_warm(std::uint32_t index, const Batch& batch) {
-    constexpr double clearly = 3;
-    const at::Tensor base = nats(weights_, batch, nullptr, workspace_).clone();
-    std::optional<std::uint32_t> best;
-    double most = 0;
-    for (std::uint32_t k = 0; k < slots_.size(); ++k) {
-      if (k == index || slots_[k].state.step == 0) continue;
-      adapter_.load(slots_[k].state.weights);
-      const at::Tensor gain = base.sub(nats(weights_, batch, &adapter_, workspace_));
-      if (mean_of(gain) <= most || certainty(gain) < clearly) continue;
-      best = k;
-      most = mean_of(gain);
-    }
-    if (best) {
-      slots_[index].state.weights = slots_[*best].state.weights;
-      dirty_.insert(index);  // even if the step itself is refused
-    }
-    return best;
+  std::optional<WarmStart> start_warm(std::uint32_t index, const Batch& batch) {
+    std::vector<std::span<const float>> trained(slots_.size());
+    for (std::uint32_t k = 0; k < slots_.size(); ++k)
+      if (k != index && slots_[k].state.step > 0) trained[k] = slots_[k].state.weights;
+    const auto start = find_warm_start(weights_, batch, trained, adapter_, workspace_);
+    if (!start) return start;
+    start_from(layout_, trained[start->slot], start->share, slots_[index].state.weights);
+    dirty_.insert(index);  // even if the step itself is refused
+    return start;
   }
 
   /// Every record that has a part in the step, with what still waits of the one that was cut.

@@ -24,6 +24,13 @@ struct Rival {
   double loss = 0;  ///< nats per token
 };
 
+/// A new slot starts from `share` of what the slot changes of the base: its A, and its B times the share.
+struct WarmStart {
+  std::uint32_t slot = 0;
+  double share = 1;
+  double gain = 0;  ///< nats per token of the new slot's first step, against a fresh start
+};
+
 /// What one optimiser step measured.
 struct StepReport {
   std::uint32_t slot = 0;
@@ -36,7 +43,7 @@ struct StepReport {
   double rate = 0;                  ///< learning rate of the step, had it been a full one
   std::optional<double> cliff;      ///< where measured: the rate at which a step stops helping, as predicted after it
   std::optional<Rival> rival;       ///< one of the others in turn, before the update
-  std::optional<std::uint32_t> copied;  ///< first step of a warm birth: the slot that was copied before it
+  std::optional<WarmStart> warm;    ///< first step of a warm birth: where the slot started
   std::vector<RefusedRecord> refused;  ///< not empty: the step was rolled back (Refusal::numeric)
 };
 
@@ -92,8 +99,7 @@ struct LearnerOptions {
   std::uint32_t sharpness_every = 64; ///< and of its sharpness (0: never)
   std::uint32_t rival_every = 32;     ///< and of another slot's loss (0: never)
   std::uint64_t seed = 0;
-  /// A new slot begins as a copy of the slot that predicts its first step clearly better than the base does, if any.
-  bool warm_births = false;
+  bool warm_births = false;  ///< a new slot starts from what predicts its first step clearly better than the base
   double merge_agreement = 0;    ///< adapters that agree less (cosine) are not averaged when their slots merge
   std::uint32_t top_layers = 0;  ///< only so many of the last layers have an adapter (0: all)
   std::size_t activation_bytes = 0;  ///< limit of a step's workspace (0: as much as is fastest)

@@ -148,6 +148,7 @@ void MixtureRouter::release(std::vector<Held>& records) {
 std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
   for (std::uint32_t k = 0; k < options_.slots; ++k)
     if (!mixture_.live(k)) return k;
+  if (!options_.evicts) return std::nullopt;
   for (const std::uint32_t k : eviction_order_)
     if (k < options_.slots && !pinned_[k]) return k;
   std::optional<std::uint32_t> least;
@@ -156,7 +157,7 @@ std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
   return least;
 }
 
-/// Two slots that turned out to be of one domain become one before any is evicted. Nothing where all are pinned.
+/// Two slots that turned out to be of one domain become one before any is evicted. Nothing where none may go.
 std::optional<Birth> MixtureRouter::make_room() {
   bool full = true;
   for (std::uint32_t k = 0; k < options_.slots; ++k) full = full && mixture_.live(k);

@@ -30,8 +30,8 @@ struct Assignment {
   std::uint32_t slot = 0;
 };
 
-/// A new domain found every slot pinned. The assignments that follow give what waited of it to the slots that it is
-/// closest to.
+/// A new domain found every slot taken and none that may be evicted. The assignments that follow give what waited of it
+/// to the slots that it is closest to.
 struct NoRoom {};
 
 /// In the order in which they take effect: a Birth stands before the assignments to its slot.
@@ -50,6 +50,7 @@ struct RoutingOptions {
   /// A novel run whose mean is no farther from a slot's is another source of its domain and trains it; in squared
   /// distances of the slots' own records. 0: every source that is told apart opens a slot.
   double join_distance = 1.5;
+  bool evicts = true;               ///< false: where all slots are taken, a new domain shares them (NoRoom)
   double abstain = 12;              ///< a query that is so surprising to every slot, in standard deviates, fits none
 };
 

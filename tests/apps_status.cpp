@@ -75,7 +75,7 @@ TEST_CASE("status as text has slots, sources, rates and the store's trouble") {
   for (const char* part : {"group 7, 4 commits", "STORE IN TROUBLE: the disk is full", "100 durable", "2 refused",
                            "10.0 records durable, 500.0 tokens trained; trainer busy 50 %", "used last", "2.500",
                            "interference 0.250", "pinned held", "7.4e-04",
-                           "births: 3, evictions: 1, merges: 7", "found every slot pinned: 6",
+                           "births: 3, evictions: 1, merges: 7", "found no room: 6",
                            "KEY", "99", "4096 bytes"})
     CHECK(text.find(part) != std::string::npos);
   auto later = json;

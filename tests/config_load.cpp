@@ -161,8 +161,16 @@ TEST_CASE("a later layer goes above an earlier one") {
   REQUIRE(result);
   CHECK(result->config.routing.slots == 8);
   CHECK(result->config.eviction.slots == 8);
+  CHECK(result->config.routing.evicts);
   CHECK(result->config.lora.rank == 4);
   CHECK(result->config.log.level == "error");
+}
+
+TEST_CASE("a pool that never evicts tells its router") {
+  Files files;
+  auto result = load_config({files.write("kpoold.toml", "[eviction]\npolicy = \"none\"\n")}, {}, {});
+  REQUIRE(result);
+  CHECK_FALSE(result->config.routing.evicts);
 }
 
 TEST_CASE("an unknown key is an error that names its place and its nearest relative") {
@@ -184,7 +192,7 @@ TEST_CASE("a wrong type or value is an error that says what is right") {
   CHECK(error_of("[routing]\nslots = 0\n") == ":2:1: routing.slots must be a whole number from 1 to 1024, not 0");
   CHECK(error_of("[train]\nmomentum = 1\n") == ":2:1: train.momentum must be a number from 0 to 0.9999, not 1");
   CHECK(error_of("[eviction]\npolicy = \"fifo\"\n") ==
-        ":2:1: eviction.policy must be one of count, lru, random, gain, score, not \"fifo\"");
+        ":2:1: eviction.policy must be one of count, lru, random, gain, score, none, not \"fifo\"");
   CHECK(error_of("[engine]\ndeterministic = 1\n") ==
         ":2:1: engine.deterministic must be a truth value (true or false)");
   CHECK(error_of("[engine]\nstages = [1]\n") == ":2:1: engine.stages must be a list of texts");

@@ -11,9 +11,10 @@ namespace {
 
 /// Two slots, taken by domains 0 and 1.
 struct Fixture {
-  explicit Fixture(const std::string& covariance = "tied") {
+  explicit Fixture(const std::string& covariance = "tied", bool evicts = true) {
     options.slots = 2;
     options.covariance = covariance;
+    options.evicts = evicts;
     bench.emplace(options);
     bench->send(domains, 0, 300);
     bench->send(domains, 1, 300);
@@ -63,4 +64,17 @@ TEST_CASE("where every slot is pinned a new domain shares them without a trace, 
     REQUIRE(bench.births.size() == 3);
     CHECK(bench.births[2].slot == 1);
   }
+}
+
+TEST_CASE("without eviction a new domain shares the slots, whatever order they stand in") {
+  Fixture fixture("tied", false);
+  Bench& bench = *fixture.bench;
+  bench.router->set_eviction_order({0, 1});
+  bench.send(fixture.domains, 2, 300);
+  bench.take(bench.router->barrier());
+  CHECK(bench.births.size() == 2);
+  CHECK(bench.without_room > 3);
+  CHECK(bench.slot_of.size() == 900);
+  for (const std::size_t domain : {0, 1})
+    CHECK(bench.router->classify(fixture.domains.draw(domain)) == bench.slot_of.at(domain * 300 + 200));
 }

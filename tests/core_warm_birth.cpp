@@ -43,15 +43,17 @@ TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") 
   options.warm_births = true;
   const auto learner = make_learner(options, tiny_base());
   learner->open({0, 1});
-  for (std::uint64_t seq = 1; seq <= 20; ++seq) CHECK_FALSE(learner->learn(0, cycle(seq)).at(0).copied);
+  for (std::uint64_t seq = 1; seq <= 20; ++seq) CHECK_FALSE(learner->learn(0, cycle(seq)).at(0).warm);
   const std::string teacher = learner->save(0);
   learner->open({1, 2});
-  REQUIRE(learner->learn(1, cycle(30)).at(0).copied == 0u);
+  const auto warm = learner->learn(1, cycle(30)).at(0).warm;
+  REQUIRE(warm);
+  CHECK((warm->slot == 0 && warm->share == 1 && warm->gain > 1));
   CHECK(learner->save(0) == teacher);
   const auto copy = matrix_of(learner->save(1)), original = matrix_of(teacher);
   for (std::size_t i = 0; i < copy.size(); ++i) REQUIRE(std::abs(copy[i] - original[i]) <= 0.0031f);  // one step away
   learner->open({2, 3});
   Sample other{{0, 40}};  // bytes that no slot has seen: what was learned can only hurt
   for (int i = 0; i < 64; ++i) other.tokens.push_back(33 + (i * i) % 31);
-  CHECK_FALSE(learner->learn(2, other).at(0).copied);
+  CHECK_FALSE(learner->learn(2, other).at(0).warm);
 }
