@@ -1,7 +1,7 @@
-// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD]
+// bench_learn MODEL.gguf FILE.jsonl [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
-// float32 and in bfloat16 (or in MOMENTUM alone), and for SEEDS seeds: the adapter's, and from the second one on the
+// float32 and in bfloat16 (MOMENTUM: both, or one alone), and for SEEDS seeds: the adapter's, and from the second one on the
 // order of the records.
 // GUARD: off, warn or auto, as train.rate_guard. LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
@@ -56,7 +56,7 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 int main(int count, char** arguments) {
   if (count < 3) {
     std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl "
-                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD]\n";
+                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA]\n";
     return 64;
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };
@@ -68,21 +68,22 @@ int main(int count, char** arguments) {
     return 65;
   }
   LearnerOptions options;
-  options.learning_rate = number(4, 1e-3);
+  options.learning_rate = number(4, options.learning_rate);
+  options.alpha = number(11, options.alpha);
   const std::string guard = count > 10 ? arguments[10] : "off";
   options.rate_guard = guard == "auto"   ? RateGuardMode::automatic
                        : guard == "warn" ? RateGuardMode::warn
                                          : RateGuardMode::off;
   options.threads = static_cast<std::uint32_t>(number(6, 2));
   options.top_layers = static_cast<std::uint32_t>(number(8, 0));
-  const std::string only = count > 9 ? arguments[9] : "";
+  const std::string only = count > 9 ? arguments[9] : "both";
   const auto scorer = make_scorer({.threads = options.threads}, base);
   const std::span<Sample> training = std::span(samples).first(samples.size() - held_out);
   for (options.seed = 0; options.seed < static_cast<std::uint64_t>(number(7, 1)); ++options.seed) {
     std::mt19937_64 engine(options.seed);
     if (options.seed > 0) std::shuffle(training.begin(), training.end(), engine);
     for (const auto type : {MomentumType::float32, MomentumType::bfloat16}) {
-      if (!only.empty() && only != name_of(type)) continue;
+      if (only != "both" && only != name_of(type)) continue;
       options.momentum_type = type;
       run(base, *scorer, training, std::span(samples).last(held_out), options,
           static_cast<std::uint64_t>(number(3, 20)));

@@ -27,13 +27,13 @@ struct EncoderConfig {
 };
 struct LoraConfig {
   std::uint32_t rank = 8;
-  double alpha = 16;
+  double alpha = 64;
   std::uint32_t layers = 0;  ///< so many of the last layers have an adapter; 0: all
   double merge_agreement = 0;
   std::string births = "fresh";  ///< fresh | warm: as a copy of the slot that is clearly better than the base
 };
 struct TrainConfig {
-  double learning_rate = 1e-3;
+  double learning_rate = 5e-4;
   std::string rate_guard = "off";  ///< off | warn | auto
   double momentum = 0.9;
   std::string momentum_type = "bfloat16";  ///< float32 | bfloat16

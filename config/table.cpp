@@ -105,7 +105,7 @@ std::vector<ConfigKey> model_keys() {
 
       {"lora.rank", +at<&C::lora, &LoraConfig::rank>, 1, 256, {}, nullptr, "rank of every adapter"},
       {"lora.alpha", +at<&C::lora, &LoraConfig::alpha>, 1e-3, 4096, {}, nullptr,
-       "an adapter's output is scaled by alpha / rank"},
+       "an adapter's output is scaled by alpha / rank: how far B goes for what A goes (docs/training.md)"},
       {"lora.layers", +at<&C::lora, &LoraConfig::layers>, 0, 1024, {}, nullptr,
        "top layers of the base that have an adapter; 0: all. Fewer train faster and learn less (docs/training.md)"},
   };

@@ -87,8 +87,8 @@ enum class Optimiser : std::uint8_t { signum, adamw };
 struct LearnerOptions {
   std::uint32_t slots = 5;
   std::uint32_t rank = 8;
-  double alpha = 16;             ///< the adapter's output is scaled by alpha / rank
-  double learning_rate = 1e-3;   ///< of a full step: every weight moves by exactly so much
+  double alpha = 64;             ///< the adapter's output is scaled by alpha / rank (docs/training.md)
+  double learning_rate = 5e-4;   ///< of a full step: every weight moves by exactly so much
   RateGuardMode rate_guard = RateGuardMode::off;  ///< automatic: the learning rate is that of a slot's first step
   Optimiser optimiser = Optimiser::signum;
   double momentum = 0.9;         ///< this and its type: Signum's

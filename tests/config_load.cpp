@@ -270,7 +270,7 @@ TEST_CASE("the dump is a configuration that loads to the same values, with each 
   REQUIRE(result);
   const std::string dump = dump_config(*result);
   CHECK(dump.find("rank = 4  # environment variable KPOOL_LORA__RANK\n") != std::string::npos);
-  CHECK(dump.find("alpha = 16.0  # default\n") != std::string::npos);
+  CHECK(dump.find("alpha = 64.0  # default\n") != std::string::npos);
   Files files;
   auto again = load_config({files.write("a.toml", dump)}, {}, {});
   INFO((again ? "" : again.error().message));
