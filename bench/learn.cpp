@@ -2,7 +2,7 @@
 //             [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
-// float32 and in bfloat16 (MOMENTUM: both, or one alone), and for SEEDS seeds: the adapter's, and from the second one on
+// float32 and in bfloat16 (MOMENTUM: both, or one alone), and for SEEDS seeds: the adapter's, and from the second on
 // the order of the records.
 // GUARD: off, warn or auto, as train.rate_guard. LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
