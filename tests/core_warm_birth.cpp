@@ -4,7 +4,11 @@
 #include <cstring>
 
 #include "core/learner.hpp"
+#include "core/llama.hpp"
 #include "core/safetensors.hpp"
+#include "core/slot.hpp"
+#include "core/warm_birth.hpp"
+#include "core/weights.hpp"
 #include "tests/tiny_base.hpp"
 
 using namespace kpool;
@@ -30,9 +34,7 @@ std::vector<float> matrix_of(const std::string& blob) {
   return values;
 }
 
-}  // namespace
-
-TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") {
+LearnerOptions warm_options() {
   LearnerOptions options;
   options.slots = 3;
   options.rank = 4;
@@ -41,7 +43,13 @@ TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") 
   options.tokens_per_step = 64;
   options.threads = 1;
   options.warm_births = true;
-  const auto learner = make_learner(options, tiny_base());
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") {
+  const auto learner = make_learner(warm_options(), tiny_base());
   learner->open({0, 1});
   for (std::uint64_t seq = 1; seq <= 20; ++seq) CHECK_FALSE(learner->learn(0, cycle(seq)).at(0).warm);
   const std::string teacher = learner->save(0);
@@ -56,4 +64,31 @@ TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") 
   Sample other{{0, 40}};  // bytes that no slot has seen: what was learned can only hurt
   for (int i = 0; i < 64; ++i) other.tokens.push_back(33 + (i * i) % 31);
   CHECK_FALSE(learner->learn(2, other).at(0).warm);
+}
+
+TEST_CASE("of a slot that overshoots a part is taken, its A whole and its B less") {
+  const auto base = tiny_base();
+  const LearnerOptions options = warm_options();
+  const auto learner = make_learner(options, base);
+  learner->open({0, 1});
+  for (std::uint64_t seq = 1; seq <= 20; ++seq) learner->learn(0, cycle(seq));
+  const LoraLayout layout(base->weights().shape, options.rank);
+  const auto state = restore_slot(learner->save(0), layout, {options.alpha, base->fingerprint()},
+                                  options.momentum_type);
+  REQUIRE(state);
+  std::vector<float> overshot(state->weights.size()), part(overshot.size());
+  start_from(layout, state->weights, 4, overshot);
+  Workspace workspace = make_workspace(base->weights());
+  Adapter scratch(layout, base->weights().dtype, options.alpha / options.rank, base->weights().device);
+  const Sample fresh = cycle(30);
+  const std::vector<Segment> segments{{fresh.tokens, 1}};
+  const Batch batch = make_batch(base->weights(), segments);
+  const std::vector<std::span<const float>> candidates{{}, overshot};
+  const auto start = find_warm_start(base->weights(), batch, candidates, scratch, workspace);
+  REQUIRE(start);
+  CHECK((start->slot == 1 && start->share < 1 && start->gain > 1));
+  start_from(layout, overshot, start->share, part);
+  const LoraPlace& place = layout.places.front();
+  CHECK(part[place.a] == overshot[place.a]);
+  CHECK(part[place.b] == static_cast<float>(start->share) * overshot[place.b]);
 }
