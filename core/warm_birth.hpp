@@ -1,11 +1,10 @@
 // Warm births: where a new slot starts from one that knows something of its domain. Slots that are isolated forget
-// nothing, but a fresh one also inherits nothing. On the learner's thread.
+// nothing, but a fresh one also inherits nothing. Stateless; called on the learner's thread.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include "core/batch.hpp"
 #include "core/learner.hpp"

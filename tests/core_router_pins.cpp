@@ -1,4 +1,4 @@
-// Pinned slots: neither evicted nor merged, and what a new domain does where all are.
+// Pinned slots: neither evicted nor merged; and what a new domain does where all are, or where none is ever evicted.
 #include <catch2/catch.hpp>
 
 #include "tests/router_fixture.hpp"
