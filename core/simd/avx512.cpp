@@ -4,7 +4,7 @@
 
 namespace kpool::simd {
 
-constinit const Kernels avx512_kernels = kernel_set("avx512", multiply_tile);  // AVX-512 with BW, DQ, VL and BF16
+constinit const Kernels avx512_kernels = kernel_set("avx512", multiply_tile);  // AVX-512 with BW, DQ, VL, BF16 and VNNI
 
 }  // namespace kpool::simd
 #endif

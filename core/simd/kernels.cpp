@@ -10,8 +10,10 @@ KernelSets find_sets() {
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return found;
   found.sets[found.count++] = &avx2_kernels;
+  if (__builtin_cpu_supports("avxvnni")) found.sets[found.count++] = &avxvnni_kernels;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16")) {
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") &&
+      __builtin_cpu_supports("avx512vnni")) {
     found.sets[found.count++] = &avx512_kernels;
   }
 #endif

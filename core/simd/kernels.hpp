@@ -15,6 +15,8 @@ struct Bf16 {
 
 /// Columns of a packed panel (core/gemm.hpp).
 constexpr std::int64_t kPanel = 32;
+/// Elements along the depth that share a step where products are taken in 8-bit integers.
+constexpr std::int64_t kInt8Group = 128;
 
 template <class T>
 struct RowKernels {
@@ -64,6 +66,27 @@ struct RowKernels {
   /// out (columns, rows) = in (rows, columns) transposed.
   void (*transpose)(const T* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, T* out,
                     std::int64_t out_stride);
+  /// x = step q + at most half a step, step = largest |x| / 127 of each group. out: (n), zero to the next multiple of 4;
+  /// steps, offsets: (groups); offsets: -128 times the group's sum of q, which takes pack_int8's shift back.
+  void (*quantise)(const T* x, std::int64_t n, std::int8_t* out, float* steps, std::int32_t* offsets);
+  /// The same for a panel, a step for each column of each group. panel: (depth, kPanel) as pack_rows gives it. out:
+  /// q + 128, (depth / 4 rounded up, kPanel, 4); steps: (groups, kPanel).
+  void (*pack_int8)(const T* panel, std::int64_t depth, std::uint8_t* out, float* steps);
+};
+
+/// sums (rows, kPanel) = a panel, or sums += that, a from RowKernels::quantise, the panel from pack_int8.
+struct Int8Product {
+  std::int64_t rows, depth;
+  const std::int8_t* a;  ///< (rows, depth rounded up to 4) with a stride
+  std::int64_t a_stride;
+  const float* a_steps;           ///< (rows, at least the depth's groups), `groups` apart
+  const std::int32_t* a_offsets;  ///< the same
+  std::int64_t groups;
+  const std::uint8_t* panel;
+  const float* steps;
+  float* sums;
+  std::int64_t sums_stride;
+  bool add;
 };
 
 /// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part
@@ -94,7 +117,7 @@ struct SignumFactors {
 };
 
 struct Kernels {
-  const char* name;  ///< plain | avx2 | avx512
+  const char* name;  ///< plain | avx2 | avxvnni | avx512
   RowKernels<float> f32;
   RowKernels<Bf16> bf16;
   float (*maximum)(const float* x, std::int64_t n);
@@ -105,13 +128,15 @@ struct Kernels {
   /// False where a value is a NaN or an infinity.
   bool (*finite)(const float* x, std::int64_t n);
   void (*multiply)(const TileProduct& product);  ///< null where the set has none
+  void (*multiply_int8)(const Int8Product& product);
+  bool dots_int8;  ///< whether it has an instruction for that, without which it is slower than float32
 };
 
 /// The best that this processor runs.
 const Kernels& kernels();
 /// All that it runs, plainest first, for tests and measurements.
 struct KernelSets {
-  const Kernels* sets[3];
+  const Kernels* sets[4];
   int count;
 };
 KernelSets kernel_sets();

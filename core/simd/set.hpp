@@ -1,6 +1,7 @@
-// Puts one set together: included last by plain.cpp, avx2.cpp and avx512.cpp, after the vectors of theirs.
+// Puts one set together: included last by the .cpp of each, after the vectors of theirs.
 #pragma once
 
+#include "core/simd/int8_kernels.hpp"
 #include "core/simd/pack_kernels.hpp"
 #include "core/simd/row_kernels.hpp"
 #include "core/simd/sets.hpp"
@@ -50,11 +51,12 @@ constexpr RowKernels<T> row_kernels() {
   return {norm<T>,         normed<T>,    norm_backward<T>, rotate<T>,        unrotate<T>,     swiglu<T>,
           swiglu_backward<T>, from_float<T>, scaled<T>,     scaled_panels<T>, to_float<T>,     add_to_float<T>,
           take_from_float<T>, dot,        exponentials<T>,  softmax_backward, pack_rows,       pack_columns,
-          turn_panel,      transpose};
+          turn_panel,      transpose,    quantise<T>,      pack_int8<T>};
 }
 
 constexpr Kernels kernel_set(const char* name, decltype(Kernels::multiply) multiply = nullptr) {
-  return {name, row_kernels<float>(), row_kernels<Bf16>(), maximum, signum<float>, signum<Bf16>, finite, multiply};
+  return {name, row_kernels<float>(), row_kernels<Bf16>(), maximum, signum<float>, signum<Bf16>, finite,  multiply,
+          multiply_int8, kDotsInt8};
 }
 
 }  // namespace

@@ -108,5 +108,19 @@ KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   return _mm256_fmadd_ps(load(a + kWidth, Full{}), load(b + kWidth, Full{}), sum);
 }
 
+KPOOL_INLINE void store_low_bytes(std::int8_t* out, I x, Full) {
+  const __m256i first = _mm256_set1_epi32(0x0c080400);  // of each lane's words the first byte
+  const __m256i low = _mm256_shuffle_epi8((__m256i)x, first);
+  const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storel_epi64((__m128i*)out, both);
+}
+
+#if defined(__AVXVNNI__)
+#define KPOOL_DOT_INT8
+KPOOL_INLINE I dot_int8(I sums, I bytes, I signed_bytes) {
+  return (I)_mm256_dpbusd_avx_epi32((__m256i)sums, (__m256i)bytes, (__m256i)signed_bytes);
+}
+#endif
+
 }  // namespace
 }  // namespace kpool::simd

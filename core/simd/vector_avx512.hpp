@@ -1,4 +1,4 @@
-// Vectors of sixteen float32 in AVX-512 (F, BW, DQ, VL, BF16): what core/simd/*_kernels.hpp stands on in the set
+// Vectors of sixteen float32 in AVX-512 (F, BW, DQ, VL, BF16, VNNI): what core/simd/*_kernels.hpp stands on in the set
 // `avx512`. The same names as vector_plain.hpp, which says what they do; conversions to bfloat16 and its dot products
 // take denormals for zero, as the processor's instructions do.
 #pragma once
@@ -95,6 +95,15 @@ KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
 
 KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(a), (__m512bh)_mm512_loadu_si512(b));
+}
+
+KPOOL_INLINE void store_low_bytes(std::int8_t* out, I x, Full) {
+  _mm_storeu_si128((__m128i*)out, _mm512_cvtepi32_epi8((__m512i)x));
+}
+
+#define KPOOL_DOT_INT8
+KPOOL_INLINE I dot_int8(I sums, I bytes, I signed_bytes) {
+  return (I)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)bytes, (__m512i)signed_bytes);
 }
 
 }  // namespace

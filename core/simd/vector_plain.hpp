@@ -120,5 +120,10 @@ KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   return sum + load(a + kWidth, Full{}) * load(b + kWidth, Full{});
 }
 
+/// The lowest byte of each lane.
+KPOOL_INLINE void store_low_bytes(std::int8_t* out, I x, Full) {
+  for (std::int64_t i = 0; i < kWidth; ++i) out[i] = static_cast<std::int8_t>(x[i]);
+}
+
 }  // namespace
 }  // namespace kpool::simd
