@@ -137,6 +137,12 @@ class Loader {
     quantised_ = options_.weights == "quantised";
     if (!quantised_ && options_.weights != "bf16")
       refuse("weights \"" + options_.weights + "\" are none of bf16, quantised.");
+    const std::string& gradients = options_.gradients;
+    if (gradients != "auto" && gradients != "int8" && gradients != "full")
+      refuse("gradients \"" + gradients + "\" are none of auto, int8, full.");
+    if (weights_.operators == Operators::tiles)
+      int8_gradients_ = gradients == "int8" || (gradients == "auto" && options_.precision != "float32" &&
+                                                 int8_is_faster(weights_.dtype == at::kBFloat16));
   }
 
   /// What was expanded is not read again: it need not stay resident twice.
@@ -210,7 +216,7 @@ class Loader {
 
   /// Several matrices of equal width, one below the other.
   FrozenMatrix fused(const std::vector<Rows>& parts, std::int64_t columns) {
-    FrozenMatrix matrix{.columns = columns, .dtype = weights_.dtype};
+    FrozenMatrix matrix{.columns = columns, .dtype = weights_.dtype, .int8_gradients = int8_gradients_};
     for (const Rows& part : parts) {
       const GgufTensor* tensor = find(part.name, {part.count, columns});
       if (!tensor) return {};
@@ -228,7 +234,7 @@ class Loader {
   BaseShape& shape_ = weights_.shape;
   const Gguf& file_;
   const BaseOptions& options_;
-  bool part_ = false, quantised_ = false;
+  bool part_ = false, quantised_ = false, int8_gradients_ = false;
   std::optional<Error> error_;
 };
 

@@ -28,6 +28,8 @@ struct FrozenMatrix {
   /// The same for tiles: its rows as packed panels (core/gemm.hpp) of kPanel rows each, dtype; or undefined. A product
   /// with W^T reads them as they lie, one with W packs blocks of them anew.
   at::Tensor panels;
+  /// Whether tiles multiply with W itself, which input gradients need, in 8-bit integers (docs/training.md).
+  bool int8_gradients = false;
 
   bool defined() const { return rows > 0; }
   /// What is expanded must begin and end at a multiple of this many columns (or at the last): the blocks of the file.

@@ -55,6 +55,8 @@ TileKernel tile_kernel() {
   return kernel;
 }
 
+bool int8_is_faster(bool bfloat16) { return simd::kernels().dots_int8 && !(bfloat16 && has_amx()); }
+
 TileScope::~TileScope() {
   if (holds_tiles) blas::brgemm_release();
   holds_tiles = false;

@@ -13,6 +13,7 @@
 namespace kpool {
 
 using simd::Bf16;
+using simd::kInt8Group;
 using simd::kPanel;
 
 /// A worker thread's right to multiply tiles; lives as long as its share of a parallel loop.
@@ -31,6 +32,8 @@ template <>
 constexpr std::int64_t panel_size<float>(std::int64_t depth) { return depth * kPanel; }
 template <>
 constexpr std::int64_t panel_size<Bf16>(std::int64_t depth) { return (depth + 1) / 2 * 2 * kPanel; }
+template <>
+constexpr std::int64_t panel_size<std::uint8_t>(std::int64_t depth) { return (depth + 3) / 4 * 4 * kPanel; }
 
 /// c (rows, kPanel) with stride c_stride = a (rows, depth) with stride a_stride, times the panel; or c += that.
 /// An odd depth reads one element beyond each row of a in bfloat16, which the panel multiplies by zero: it must exist
@@ -43,6 +46,9 @@ void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_
 /// Our own kernel for bfloat16, which also rounds what it has summed, or null where brgemm is faster: with AMX.
 using TileKernel = void (*)(const simd::TileProduct&);
 TileKernel tile_kernel();
+
+/// Whether products in 8-bit integers (simd::Kernels::multiply_int8) outrun those in dtype: with VNNI, but for AMX.
+bool int8_is_faster(bool bfloat16);
 
 /// Whether bfloat16 tiles run in hardware here; without, multiply(Bf16) is an error of the caller's.
 bool multiplies_bfloat16();

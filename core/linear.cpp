@@ -82,11 +82,35 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
          done);
 }
 
+template <class T>
+Int8Rows int8_rows(const at::Tensor& x, Workspace& workspace) {
+  const std::int64_t tokens = x.size(0), depth = x.size(1), stride = (depth + 3) / 4 * 4, groups = int8_groups(depth);
+  at::Tensor values = workspace.take({tokens, stride}, at::kChar), steps = workspace.take({tokens, groups}, at::kFloat);
+  at::Tensor offsets = workspace.take({tokens, groups}, at::kInt);
+  const T* from = data<T>(x);
+  auto* value = data<std::int8_t>(values);
+  auto* step = data<float>(steps);
+  auto* offset = data<std::int32_t>(offsets);
+  at::parallel_for(0, tokens, 16, [&](std::int64_t first, std::int64_t end) {
+    for (std::int64_t i = first; i < end; ++i)
+      simd::rows<T>().quantise(from + i * depth, depth, value + i * stride, step + i * groups, offset + i * groups);
+  });
+  return {value, stride, step, offset, groups};
+}
+
+std::size_t int8_bytes(std::int64_t depth, std::int64_t tokens) {
+  return Workspace::size_of({tokens, (depth + 3) / 4 * 4}, at::kChar) +
+         2 * Workspace::size_of({tokens, int8_groups(depth)}, at::kFloat);
+}
+
 template <class T, class Done>
 void input_gradient(const Linear& linear, const at::Tensor& dout, const at::Tensor& dbent, at::Tensor& din,
                     Workspace& workspace, Done done) {
   workspace.enter(Section::product);
-  const PanelProduct<T> product = product_of<T>(dout, dbent, din, true);
+  Workspace::Frame frame(workspace);
+  PanelProduct<T> product = product_of<T>(dout, dbent, din, true);
+  Int8Rows rows;
+  if (linear.weight.int8_gradients) product.int8 = &(rows = int8_rows<T>(dout, workspace));
   multiply_panels<T>(product, expanded_backward<T>(linear.weight), workspace,
          [&](const PanelBlock& block, PanelScratch<T>& scratch) {
            for (std::int64_t p = 0; block.begin == 0 && p < block.count; ++p) {
@@ -158,7 +182,8 @@ template <class T>
 std::size_t bytes_as(const FrozenMatrix& weight, std::int64_t width, std::int64_t tokens, int threads) {
   const std::size_t products[] = {
       panel_bytes<T>(weight.columns, width, expanded_forward<T>(weight), threads),
-      panel_bytes<T>(weight.rows, width, expanded_backward<T>(weight), threads),
+      panel_bytes<T>(weight.rows, width, expanded_backward<T>(weight), threads, weight.int8_gradients) +
+          (weight.int8_gradients ? int8_bytes(weight.rows, tokens) : 0),
       Workspace::size_of({width, tokens}, weight.dtype) + panel_bytes<T>(tokens, 0, 0, threads)};
   return *std::max_element(std::begin(products), std::end(products));
 }

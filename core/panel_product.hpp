@@ -24,7 +24,7 @@ constexpr std::int64_t kPanelStride = kTileRows * kPanel;  ///< from one panel's
 /// chunk by chunk. Our own kernel reads panels that exceed the first cache as fast as others; brgemm does not.
 template <class T>
 std::int64_t chunk_depth(std::int64_t depth) {
-  const bool own = sizeof(T) == sizeof(Bf16) && tile_kernel();
+  const bool own = sizeof(T) == 1 || (sizeof(T) == sizeof(Bf16) && tile_kernel());
   const std::int64_t chunk = (own ? 3072 : 1024) / static_cast<std::int64_t>(sizeof(T));
   return depth <= chunk + chunk / 2 ? depth : chunk;
 }
@@ -34,25 +34,38 @@ inline std::int64_t panels_of(std::int64_t columns) { return (columns + kPanel -
 /// Scratch of one worker.
 template <class T>
 struct PanelScratch {
-  T* panels;     ///< of a group
-  T* extra;      ///< the adapter's panels beside them
-  T* expanded;   ///< a block of a quantised matrix
-  float* sums;   ///< (panels of a group, kTileRows, kPanel)
+  T* panels;             ///< of a group
+  T* extra;              ///< the adapter's panels beside them
+  T* expanded;           ///< a block of a quantised matrix
+  float* sums;           ///< (panels of a group, kTileRows, kPanel)
+  std::uint8_t* int8;    ///< the group's panels in 8-bit integers, panel_size<std::uint8_t> of a chunk each
+  float* steps;          ///< (panels of a group, groups of a chunk, kPanel)
 };
 
 struct ScratchSizes {
-  std::int64_t panels, extra, expanded, sums;  ///< elements
+  std::int64_t panels, extra, expanded, sums, int8 = 0, steps = 0;  ///< elements
   std::size_t bytes(std::size_t element) const {
     auto round = [](std::size_t n) { return (n + 63) / 64 * 64; };
-    return round(panels * element) + round(extra * element) + round(expanded * element) + round(sums * sizeof(float));
+    return round(panels * element) + round(extra * element) + round(expanded * element) + round(sums * sizeof(float)) +
+           round(int8) + round(steps * sizeof(float));
   }
 };
 
+inline std::int64_t int8_groups(std::int64_t depth) { return (depth + kInt8Group - 1) / kInt8Group; }
+
 /// expanded: elements of a block of a quantised matrix that pack wants to expand first.
 template <class T>
-ScratchSizes scratch_sizes(std::int64_t depth, std::int64_t width, std::int64_t expanded) {
-  return {kGroupPanels * panel_size<T>(chunk_depth<T>(depth)), kGroupPanels * panel_size<T>(width), expanded,
-          kGroupPanels * kTileRows * kPanel};
+ScratchSizes scratch_sizes(std::int64_t depth, std::int64_t width, std::int64_t expanded, bool int8) {
+  ScratchSizes sizes{0, kGroupPanels * panel_size<T>(width), expanded, kGroupPanels * kTileRows * kPanel};
+  if (int8) {
+    const std::int64_t chunk = chunk_depth<std::uint8_t>(depth);
+    sizes.panels = kGroupPanels * panel_size<T>(kInt8Group);
+    sizes.int8 = kGroupPanels * panel_size<std::uint8_t>(chunk);
+    sizes.steps = kGroupPanels * int8_groups(chunk) * kPanel;
+  } else {
+    sizes.panels = kGroupPanels * panel_size<T>(chunk_depth<T>(depth));
+  }
+  return sizes;
 }
 
 template <class T>
@@ -67,8 +80,19 @@ PanelScratch<T> scratch_at(std::byte* at, const ScratchSizes& sizes) {
   scratch.extra = reinterpret_cast<T*>(next(sizes.extra, sizeof(T)));
   scratch.expanded = reinterpret_cast<T*>(next(sizes.expanded, sizeof(T)));
   scratch.sums = reinterpret_cast<float*>(next(sizes.sums, sizeof(float)));
+  scratch.int8 = reinterpret_cast<std::uint8_t*>(next(sizes.int8, 1));
+  scratch.steps = reinterpret_cast<float*>(next(sizes.steps, sizeof(float)));
   return scratch;
 }
+
+/// Rows in 8-bit integers (simd::RowKernels::quantise).
+struct Int8Rows {
+  const std::int8_t* values;  ///< (rows, stride)
+  std::int64_t stride;
+  const float* steps;          ///< (rows, groups)
+  const std::int32_t* offsets;  ///< the same
+  std::int64_t groups;
+};
 
 /// One product a B + a2 B2 whose B is packed panel by panel.
 template <class T>
@@ -83,6 +107,7 @@ struct PanelProduct {
   float factor = 1;
   const T* bias = nullptr;  ///< (columns), added to each row
   std::int64_t pair = 0;    ///< panel `pair + i` is computed with panel i; 0: each by itself
+  const Int8Rows* int8 = nullptr;  ///< a, for a product a B in 8-bit integers, or null
 };
 
 /// What of B is packed: `count` panels from `panel` on, rows [begin, begin + depth) of each.
@@ -111,6 +136,32 @@ std::int64_t rounded_panels(const PanelProduct<T>& product, const PanelBlock& bl
   return last == kPanel || 2 * last == kPanel ? block.count : block.count - 1;
 }
 
+/// Packs a block and turns it into 8-bit integers, kInt8Group rows of it at a time.
+template <class T, class Pack>
+void pack_int8(PanelBlock block, PanelScratch<T>& scratch, Pack pack) {
+  const std::int64_t size = panel_size<std::uint8_t>(block.depth), steps = int8_groups(block.depth) * kPanel;
+  const std::int64_t first = block.begin, end = first + block.depth;
+  for (; block.begin < end; block.begin += kInt8Group) {
+    block.depth = std::min(kInt8Group, end - block.begin);
+    const Packed<T> packed = pack(block, scratch);
+    const std::int64_t done = block.begin - first;
+    for (std::int64_t p = 0; p < block.count; ++p)
+      simd::rows<T>().pack_int8(packed.at + p * packed.stride, block.depth, scratch.int8 + p * size + done * kPanel,
+                                scratch.steps + p * steps + done / kInt8Group * kPanel);
+  }
+}
+
+/// multiply_chunk's sums in 8-bit integers.
+template <class T>
+void multiply_int8(const Int8Rows& a, const PanelBlock& block, std::int64_t p, std::int64_t row, std::int64_t rows,
+                   const PanelScratch<T>& scratch) {
+  const std::int64_t group = block.begin / kInt8Group, steps = int8_groups(block.depth) * kPanel;
+  simd::kernels().multiply_int8({rows, block.depth, a.values + row * a.stride + block.begin, a.stride,
+                                 a.steps + row * a.groups + group, a.offsets + row * a.groups + group, a.groups,
+                                 scratch.int8 + p * panel_size<std::uint8_t>(block.depth), scratch.steps + p * steps,
+                                 scratch.sums + p * kPanelStride, kPanel, block.begin > 0});
+}
+
 /// Adds a chunk of the depth to a panel's sums; the last chunk is rounded to the result if `rounds` says so.
 template <class T>
 void multiply_chunk(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p, std::int64_t row,
@@ -118,13 +169,17 @@ void multiply_chunk(const PanelProduct<T>& product, const PanelBlock& block, std
   const T* panel = packed.at + p * packed.stride;
   const T* a = product.a + row * product.a_stride + block.begin;
   float* sums = scratch.sums + p * kPanelStride;
-  const bool add = block.begin > 0 || product.bias;
+  const bool add = block.begin > 0 || product.bias || product.int8;
+  if (product.int8) multiply_int8<T>(*product.int8, block, p, row, rows, scratch);
   if constexpr (sizeof(T) == sizeof(Bf16)) {
     if (const TileKernel kernel = tile_kernel()) {
+      const bool last = rounds && block.begin + block.depth == product.depth;
+      if (product.int8 && !last) return;
       simd::TileProduct tile{rows, (block.depth + 1) / 2 * 2, a, product.a_stride, panel, sums, kPanel, add};
       if (2 * columns_of(product, block, p) <= kPanel) tile.columns = kPanel / 2;
-      tile.next = panel + packed.stride;
-      if (rounds && block.begin + block.depth == product.depth) {
+      if (product.int8) tile.depth = 0;  // what is left is to round the sums
+      else tile.next = panel + packed.stride;
+      if (last) {
         if (product.a2) {
           tile.depth2 = product.depth2;
           tile.a2 = product.a2 + row * product.a2_stride;
@@ -138,14 +193,15 @@ void multiply_chunk(const PanelProduct<T>& product, const PanelBlock& block, std
       return kernel(tile);
     }
   }
-  multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
+  if (!product.int8) multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
 }
 
 /// Multiplies one group of panels with rows [first, last).
 template <class T, class Pack, class Put>
 void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64_t first, std::int64_t last,
                     PanelScratch<T>& scratch, Pack pack, Put put) {
-  const std::int64_t chunk = chunk_depth<T>(product.depth), column = block.panel * kPanel;
+  const std::int64_t column = block.panel * kPanel;
+  const std::int64_t chunk = product.int8 ? chunk_depth<std::uint8_t>(product.depth) : chunk_depth<T>(product.depth);
   const std::int64_t columns = std::min(block.count * kPanel, product.columns - column);
   const std::int64_t rounded = rounded_panels(product, block);
   Packed<T> packed{};
@@ -157,7 +213,9 @@ void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64
                                  scratch.sums + p * kPanelStride + i * kPanel);
     for (block.begin = 0; block.begin < product.depth; block.begin += chunk) {
       block.depth = std::min(chunk, product.depth - block.begin);
-      if (row == first || chunk < product.depth) packed = pack(block, scratch);
+      const bool packs = row == first || chunk < product.depth;
+      if (packs && product.int8) pack_int8(block, scratch, pack);
+      else if (packs) packed = pack(block, scratch);
       for (std::int64_t p = 0; p < block.count; ++p)
         multiply_chunk(product, block, p, row, rows, packed, scratch, p < rounded);
     }
@@ -184,7 +242,7 @@ void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Work
   const std::int64_t strips = (product.rows + 31) / 32;
   const std::int64_t parts = std::min(strips, std::max<std::int64_t>(1, 2 * threads / panels));
   const std::int64_t part_rows = (strips + parts - 1) / parts * 32;
-  const ScratchSizes sizes = scratch_sizes<T>(product.depth, product.depth2, expanded);
+  const ScratchSizes sizes = scratch_sizes<T>(product.depth, product.depth2, expanded, product.int8);
   Workspace::Frame frame(workspace);
   const auto bytes = static_cast<std::int64_t>(sizes.bytes(sizeof(T)));
   auto* region = static_cast<std::byte*>(workspace.take({threads, bytes}, at::kByte).data_ptr());
@@ -207,9 +265,10 @@ void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Work
 
 /// What multiply_panels takes of the workspace, in bytes.
 template <class T>
-std::size_t panel_bytes(std::int64_t depth, std::int64_t depth2, std::int64_t expanded, int threads) {
-  return Workspace::size_of({threads, static_cast<std::int64_t>(
-                                          scratch_sizes<T>(depth, depth2, expanded).bytes(sizeof(T)))}, at::kByte);
+std::size_t panel_bytes(std::int64_t depth, std::int64_t depth2, std::int64_t expanded, int threads,
+                        bool int8 = false) {
+  const std::size_t bytes = scratch_sizes<T>(depth, depth2, expanded, int8).bytes(sizeof(T));
+  return Workspace::size_of({threads, static_cast<std::int64_t>(bytes)}, at::kByte);
 }
 
 }  // namespace kpool
