@@ -100,6 +100,11 @@ EncoderOptions encoder_options(const Config& config) {
   return {config.encoder.kind, config.encoder.path, config.encoder.tokens_max, 1};
 }
 
+BaseOptions base_options(const Config& config, std::int64_t layers) {
+  return {.path = config.base.path, .precision = config.base.precision, .layers = layers,
+          .weights = config.base.weights, .device = config.device.kind, .gradients = config.base.gradients};
+}
+
 namespace {
 
 bool needs_base(const Config& config) {
@@ -109,7 +114,10 @@ bool needs_base(const Config& config) {
 
 /// The base as its file describes it: nothing of it is expanded.
 Result<std::shared_ptr<const Base>> outline(const Config& config, std::int64_t layers) {
-  return Base::load({config.base.path, config.base.precision, layers, "quantised"});
+  BaseOptions options = base_options(config, layers);
+  options.weights = "quantised";
+  options.device = "cpu";
+  return Base::load(options);
 }
 
 /// What learning takes, and how a step runs within the plan.
@@ -172,8 +180,7 @@ Result<Parts> load_parts(const Config& config) {
     for (const std::string& line : describe(*plan)) spdlog::info("memory: {}", line);
   }
   if (!needs_base(config)) return parts;
-  auto base = Base::load({config.base.path, config.base.precision, layers_needed(config), config.base.weights,
-                          config.device.kind});
+  auto base = Base::load(base_options(config, layers_needed(config)));
   if (!base) return base.error();
   spdlog::info("base model {}: {} layers, hidden {}, SHA-256 {}", config.base.path, (*base)->shape().layers,
                (*base)->shape().hidden, (*base)->fingerprint());

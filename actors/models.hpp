@@ -31,5 +31,7 @@ Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_
 MomentumType momentum_type(const Config& config);
 LearnerOptions learner_options(const Config& config);
 EncoderOptions encoder_options(const Config& config);
+/// layers: as in BaseOptions.
+BaseOptions base_options(const Config& config, std::int64_t layers);
 
 }  // namespace kpool

@@ -64,10 +64,11 @@ class Loader {
  public:
   Loader(const ExperimentOptions& options, const StreamPlan& stream) : options_(options), stream_(stream) {}
   Result<Materials> load(const Config& config) {
-    const std::string base = config.base.path + "\n" + config.base.precision + config.base.weights;
+    const std::string base = config.base.path + "\n" + config.base.precision + config.base.weights +
+                             config.base.gradients;
     const std::string encoder = base + "\n" + config.encoder.kind + std::to_string(config.encoder.tokens_max);
     if (encoder == loaded_) return materials_;
-    auto opened = Base::load({config.base.path, config.base.precision, -1, config.base.weights, config.device.kind});
+    auto opened = Base::load(base_options(config, -1));
     if (!opened) return opened.error();
     EncoderOptions options = encoder_options(config);
     options.threads = config.train.threads;

@@ -1,13 +1,14 @@
-// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors [WEIGHTS ACTIVATIONS_MB]
+// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors [WEIGHTS ACTIVATIONS_MB GRADIENTS]
 //   Our side of bench/train.py. Writes the adapter that training starts from, then answers one line of JSON to each
 //   line that it reads: "step" trains one step through a real learner (packing, batch, adapter, forward, backward,
 //   Signum), "gemm" times the frozen products of such a step alone.
-// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]
+// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB GRADIENTS]
 //   Nothing but training: a learner with five open slots, each trained twice; then the peak of this process.
 // bench_train activations MODEL.gguf PRECISION THREADS SEGMENTS IDS.json WEIGHTS ACTIVATIONS_MB ROUNDS
 //   What it costs to hold a step's workspace to ACTIVATIONS_MB: a learner that is held to it and one that is not take
 //   turns. Medians over the rounds, of the milliseconds and of the ratio within a round.
 // WEIGHTS: bf16 or quantised. ACTIVATIONS_MB: limit of a step's workspace, 0: as much as is fastest.
+// GRADIENTS: auto, int8 or full, as base.gradients.
 // IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
 #include <ctime>
 #include <fstream>
@@ -50,6 +51,7 @@ Setting read_setting(char** arguments, std::vector<std::string> optional) {
     options.weights = optional[0];
     setting.activation_bytes = std::stoul(optional[1]) << 20;
   }
+  if (optional.size() >= 3) options.gradients = optional[2];
   setting.base = value_or_exit(Base::load(options));
   const auto least = static_cast<std::size_t>(tokens_per_step);
   if (setting.ids.size() >= least && setting.segments > 0 && least % setting.segments == 0) return setting;
@@ -64,6 +66,7 @@ std::unique_ptr<Learner> make_plain_learner(const Setting& setting, std::uint32_
   options.slots = slots;
   options.rank = static_cast<std::uint32_t>(rank);
   options.alpha = alpha;
+  options.learning_rate = 1e-3;  // as the peer (bench/train_peer.py)
   options.tokens_per_step = static_cast<std::uint32_t>(tokens_per_step);
   options.gain_every = options.sharpness_every = 0;
   options.threads = setting.threads;
@@ -168,13 +171,14 @@ int compare_activations(const Setting& setting, std::size_t rounds) {
 int main(int count, char** arguments) {
   const std::string mode = count > 1 ? arguments[1] : "";
   const auto optional = [&](int from) { return std::vector<std::string>(arguments + from, arguments + count); };
-  if (mode == "step" && (count == 8 || count == 10)) return serve(read_setting(arguments, optional(8)), arguments[7]);
-  if (mode == "memory" && (count == 7 || count == 9)) return measure_memory(read_setting(arguments, optional(7)));
+  if (mode == "step" && (count == 8 || count == 11)) return serve(read_setting(arguments, optional(8)), arguments[7]);
+  if (mode == "memory" && (count == 7 || count == 10)) return measure_memory(read_setting(arguments, optional(7)));
   if (mode == "activations" && count == 10)
-    return compare_activations(read_setting(arguments, optional(7)), std::stoul(arguments[9]));
+    return compare_activations(read_setting(arguments, {arguments[7], arguments[8]}), std::stoul(arguments[9]));
   std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors "
-               "[WEIGHTS ACTIVATIONS_MB]\n"
-               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB]\n"
+               "[WEIGHTS ACTIVATIONS_MB GRADIENTS]\n"
+               "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json "
+               "[WEIGHTS ACTIVATIONS_MB GRADIENTS]\n"
                "       bench_train activations MODEL.gguf PRECISION THREADS SEGMENTS IDS.json WEIGHTS ACTIVATIONS_MB "
                "ROUNDS\n";
   return exit_code(Fault::usage);

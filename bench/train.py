@@ -137,7 +137,7 @@ def measure_case(options, case, directory):
     ids, adapter = f"{directory}/ids.json", f"{directory}/adapter.safetensors"
     values = environment(options.wait_policy, options.mask_amx)
     common = [options.gguf, precision, str(options.threads), segments, ids]
-    kept = [options.weights, str(options.activations_mb)]
+    kept = [options.weights, str(options.activations_mb), options.gradients]
     memory = json.loads(subprocess.run([program(options, "bench_train"), "memory", *common, *kept], env=values,
                                        check=True, capture_output=True, text=True).stdout)
     children = {"ours": Child([program(options, "bench_train"), "step", *common, adapter, *kept], values)}
@@ -155,7 +155,8 @@ def measure_case(options, case, directory):
             f"{name} {samples[name][-1]['seconds']:.3f} s loss {samples[name][-1]['loss']:.4f}" for name in children),
             file=sys.stderr, flush=True)
     parts = json.loads(subprocess.run(
-        [program(options, "bench_step"), options.gguf, str(TOKENS), segments, str(options.threads), precision, "3"],
+        [program(options, "bench_step"), options.gguf, str(TOKENS), segments, str(options.threads), precision, "3", "0",
+         "cpu", options.gradients],
         env=values, check=True, capture_output=True, text=True).stdout)
     parameters = children["ours"].hello["parameters"]
     for child in children.values():
@@ -237,6 +238,8 @@ def parse_options():
     parser.add_argument("--peer-attention", default="sdpa")
     parser.add_argument("--peer-adapter", choices=("bfloat16", "float32"), help="precision of the peer's A and B")
     parser.add_argument("--weights", choices=("bf16", "quantised"), default="bf16", help="how our base is kept")
+    parser.add_argument("--gradients", choices=("auto", "int8", "full"), default="auto",
+                        help="how our input gradients pass the frozen matrices")
     parser.add_argument("--activations-mb", type=int, default=0, help="limit of our step's workspace (0: none)")
     parser.add_argument("--text", help="a text file to train on")
     parser.add_argument("--json", metavar="FILE")
@@ -255,7 +258,7 @@ def main():
                                               "share_of_limit", "peak_memory_mb", "tokens_per_second")}
     if options.json:
         report = {**first, "model": pathlib.Path(options.gguf).name, "machine": machine(), "versions": versions,
-                  "weights": options.weights, "activations_mb": options.activations_mb,
+                  "weights": options.weights, "gradients": options.gradients, "activations_mb": options.activations_mb,
                   "threads": options.threads, "wait_policy": options.wait_policy, "mask_amx": options.mask_amx,
                   "peer_attention": options.peer_attention, "cases": results}
         pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n")

@@ -16,6 +16,7 @@ struct BaseConfig {
   std::string path;                ///< GGUF file of the frozen base model
   std::string precision = "auto";  ///< auto | float32 | bfloat16: of the frozen linears
   std::string weights = "bf16";    ///< bf16 | quantised: expanded when the base is loaded, or where they are used
+  std::string gradients = "auto";  ///< auto | int8 | full: how input gradients pass the frozen linears
 };
 struct DeviceConfig {
   std::string kind = "cpu";  ///< cpu | cuda

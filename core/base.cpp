@@ -140,6 +140,8 @@ class Loader {
     const std::string& gradients = options_.gradients;
     if (gradients != "auto" && gradients != "int8" && gradients != "full")
       refuse("gradients \"" + gradients + "\" are none of auto, int8, full.");
+    if (gradients == "int8" && weights_.operators == Operators::library && !options_.library)
+      refuse("gradients \"int8\" are for the CPU, in a precision that it multiplies in hardware.");
     if (weights_.operators == Operators::tiles)
       int8_gradients_ = gradients == "int8" || (gradients == "auto" && options_.precision != "float32" &&
                                                  int8_is_faster(weights_.dtype == at::kBFloat16));
