@@ -27,7 +27,8 @@ class Encoding : public Stage {
   std::string report() const override;
 
  private:
-  Encoded encode(Record record);
+  std::vector<Encoded> encode(std::vector<Record> records);
+  Encoded encode_one(Record record);
 
   const MakeEncoder make_;
   const std::string identity_;

@@ -97,7 +97,7 @@ LearnerOptions learner_options(const Config& config) {
 }
 
 EncoderOptions encoder_options(const Config& config) {
-  return {config.encoder.kind, config.encoder.path, config.encoder.tokens_max, 1};
+  return {config.encoder.kind, config.encoder.path, config.encoder.tokens_max, 1, config.encoder.products};
 }
 
 BaseOptions base_options(const Config& config, std::int64_t layers) {

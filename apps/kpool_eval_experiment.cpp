@@ -66,7 +66,8 @@ class Loader {
   Result<Materials> load(const Config& config) {
     const std::string base = config.base.path + "\n" + config.base.precision + config.base.weights +
                              config.base.gradients;
-    const std::string encoder = base + "\n" + config.encoder.kind + std::to_string(config.encoder.tokens_max);
+    const std::string encoder = base + "\n" + config.encoder.kind + std::to_string(config.encoder.tokens_max) +
+                                config.encoder.products;
     if (encoder == loaded_) return materials_;
     auto opened = Base::load(base_options(config, -1));
     if (!opened) return opened.error();

@@ -25,6 +25,7 @@ struct EncoderConfig {
   std::string kind = "base:16";  ///< base:L | minilm
   std::string path;             ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;
+  std::string products = "auto";  ///< auto | int8 | full: how base:L multiplies
 };
 struct LoraConfig {
   std::uint32_t rank = 8;

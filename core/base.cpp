@@ -142,9 +142,10 @@ class Loader {
       refuse("gradients \"" + gradients + "\" are none of auto, int8, full.");
     if (gradients == "int8" && weights_.operators == Operators::library && !options_.library)
       refuse("gradients \"int8\" are for the CPU, in a precision that it multiplies in hardware.");
-    if (weights_.operators == Operators::tiles)
-      int8_gradients_ = gradients == "int8" || (gradients == "auto" && options_.precision != "float32" &&
-                                                 int8_is_faster(weights_.dtype == at::kBFloat16));
+    const bool tiles = weights_.operators == Operators::tiles;
+    weights_.prefers_int8 =
+        tiles && options_.precision != "float32" && int8_is_faster(weights_.dtype == at::kBFloat16);
+    int8_gradients_ = tiles && (gradients == "int8" || (gradients == "auto" && weights_.prefers_int8));
   }
 
   /// What was expanded is not read again: it need not stay resident twice.

@@ -13,15 +13,13 @@ namespace kpool {
 namespace {
 
 constexpr std::int64_t kBlock = 128;  ///< queries per block: GEMMs large enough, little wasted above the diagonal
-constexpr std::int64_t kPad = 32;     ///< lengths are multiples of this, so that oneDNN meets few distinct shapes
 
-/// Where the segment of each row begins; the padding is a segment of its own.
-std::vector<std::int64_t> starts_of(std::span<const Segment> segments, std::int64_t padded) {
-  std::vector<std::int64_t> starts;
-  starts.reserve(static_cast<std::size_t>(padded));
-  for (const Segment& segment : segments) starts.resize(starts.size() + segment.tokens.size(), starts.size());
-  starts.resize(static_cast<std::size_t>(padded), static_cast<std::int64_t>(starts.size()));
-  return starts;
+std::size_t padded(std::size_t rows) { return (rows + kBatchPad - 1) / kBatchPad * kBatchPad; }
+
+/// Appends to the tokens and to where the segment of each row begins; padding is a segment of its own.
+void pad(std::vector<std::int64_t>& ids, std::vector<std::int64_t>& starts) {
+  ids.resize(padded(ids.size()), 0);
+  starts.resize(ids.size(), static_cast<std::int64_t>(starts.size()));
 }
 
 at::Tensor make_mask(const AttentionBlock& block, const std::vector<std::int64_t>& starts, at::ScalarType dtype) {
@@ -78,10 +76,12 @@ void move(Batch& batch, at::Device device) {
 
 }  // namespace
 
-Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments) {
+Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments, bool apart) {
   Batch batch;
   std::vector<std::int64_t> ids, rows, targets;
   for (const Segment& segment : segments) {
+    if (apart) pad(ids, batch.starts);
+    const auto first = static_cast<std::int64_t>(ids.size());
     const auto length = static_cast<std::int64_t>(segment.tokens.size());
     const std::size_t before = rows.size();
     for (std::int64_t i = 0; i < length; ++i) {
@@ -92,13 +92,13 @@ Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments
       }
       ids.push_back(segment.tokens[i]);
     }
+    batch.starts.resize(ids.size(), first);
     batch.counted_per_segment.push_back(static_cast<std::int64_t>(rows.size() - before));
   }
   KPOOL_ASSERT(!ids.empty());
   batch.tokens = static_cast<std::int64_t>(ids.size());
   batch.counted = static_cast<std::int64_t>(rows.size());
-  ids.resize(static_cast<std::size_t>((batch.tokens + kPad - 1) / kPad * kPad), 0);
-  batch.starts = starts_of(segments, static_cast<std::int64_t>(ids.size()));
+  pad(ids, batch.starts);
   batch.ids = to_tensor(ids);
   batch.rows = to_tensor(rows);
   batch.targets = to_tensor(targets);

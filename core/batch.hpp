@@ -39,7 +39,11 @@ struct Batch {
   std::int64_t counted = 0;
 };
 
-/// Every token must be below the vocabulary's size.
-Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments);
+/// Rows are padded to a multiple of this.
+constexpr std::int64_t kBatchPad = 32;
+
+/// Every token must be below the vocabulary's size. apart: each segment is padded by itself, so that its rows meet the
+/// same tiles whatever lies before it.
+Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments, bool apart = false);
 
 }  // namespace kpool

@@ -17,8 +17,10 @@ constexpr std::size_t kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3;
 
 }  // namespace
 
-Decoder::Decoder(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace)
-    : weights_(weights), batch_(batch), adapter_(adapter), workspace_(workspace), tokens_(batch.ids.size(0)) {
+Decoder::Decoder(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace,
+                 bool int8)
+    : weights_(weights), batch_(batch), adapter_(adapter), workspace_(workspace), tokens_(batch.ids.size(0)),
+      int8_(int8) {
   hidden = workspace.take({tokens_, weights.shape.hidden}, at::kFloat);
   hidden.copy_(gather_rows(weights.embedding, batch.ids));
   normed_ = take(weights.shape.hidden);
@@ -35,7 +37,7 @@ Decoder::Linears Decoder::linears(std::int64_t layer) const {
     const LoraGroup* at = group(layer, linear);
     const LoraMatrices* lora = at ? &adapter_->groups[static_cast<std::size_t>(at - adapter_->layout->groups.data())]
                                   : nullptr;
-    return Linear{matrix, bias, lora, adapter_ ? adapter_->scale : 0};
+    return Linear{matrix, bias, lora, adapter_ ? adapter_->scale : 0, int8_};
   };
   return {of(w.qkv, w.qkv_bias.defined() ? &w.qkv_bias : nullptr, kQkv), of(w.output, nullptr, kOutput),
           of(w.gate_up, nullptr, kGateUp), of(w.down, nullptr, kDown)};

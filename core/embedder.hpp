@@ -1,4 +1,4 @@
-// The part of an encoder that turns one text into one vector. Inside core/; owned by its encoder,
+// The part of an encoder that turns texts into vectors. Inside core/; owned by its encoder,
 // used on its thread alone.
 #pragma once
 
@@ -14,18 +14,27 @@
 
 namespace kpool {
 
+/// A text and its token ids under the base's tokenizer (at least one); each embedder uses one of them.
+struct TokenizedText {
+  std::string_view text;
+  std::span<const std::int32_t> tokens;
+};
+
 class Embedder {
  public:
   virtual ~Embedder() = default;
-  /// text and its token ids under the base's tokenizer (at least one); each embedder uses one of them.
-  virtual std::vector<float> embed(std::string_view text, std::span<const std::int32_t> tokens) const = 0;
+  /// One vector for each text, the same, bit for bit, whichever others share the call.
+  virtual std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const = 0;
   virtual std::size_t width() const = 0;
 };
 
+/// Rows that are embedded together: of several short texts, or of one long one.
+constexpr std::int64_t kPackRows = 512;
+
 /// The base's hidden state after its first `layers` layers, each token's scaled to RMS 1, meaned over the first
-/// tokens_max tokens but for the very first.
+/// tokens_max tokens but for the very first. int8: as in hidden_states (core/llama.hpp).
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
-                                             std::uint32_t tokens_max);
+                                             std::uint32_t tokens_max, bool int8);
 
 /// A BERT sentence encoder such as all-MiniLM-L6-v2 in a directory with model.safetensors, config.json
 /// and vocab.txt: mean over tokens, scaled to length 1. Errors: missing, bad_input.

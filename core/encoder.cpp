@@ -8,6 +8,7 @@
 
 #include "core/batch.hpp"
 #include "core/embedder.hpp"
+#include "core/gemm.hpp"
 #include "core/llama.hpp"
 #include "core/threads.hpp"
 #include "core/tokenizer.hpp"
@@ -18,30 +19,60 @@ namespace {
 
 class BaseEmbedder final : public Embedder {
  public:
-  BaseEmbedder(std::shared_ptr<const Base> base, std::int64_t layers, std::uint32_t tokens_max)
+  BaseEmbedder(std::shared_ptr<const Base> base, std::int64_t layers, std::uint32_t tokens_max, bool int8)
       : base_(std::move(base)),
         layers_(layers),
         tokens_max_(tokens_max),
+        int8_(int8),
         workspace_(make_workspace(base_->weights())) {}
 
-  std::vector<float> embed(std::string_view, std::span<const std::int32_t> tokens) const override {
-    const Segment segment{tokens.first(std::min<std::size_t>(tokens.size(), tokens_max_))};
-    const Batch batch = make_batch(base_->weights(), {&segment, 1});
-    const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_);
-    const std::int64_t first = batch.tokens > 1 ? 1 : 0;  // the first is where attention rests: the same in every text
-    const at::Tensor rows = hidden.narrow(0, first, batch.tokens - first);
-    const at::Tensor rms = rows.square().mean(1, /*keepdim=*/true).sqrt().clamp_min(1e-6);
-    const at::Tensor mean = rows.div(rms).mean(0).cpu().contiguous();
-    const float* values = mean.const_data_ptr<float>();
-    return {values, values + mean.numel()};
+  std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const override {
+    std::vector<std::vector<float>> embeddings;
+    std::vector<Segment> pack;
+    std::int64_t rows = 0;
+    for (const TokenizedText& text : texts) {
+      const Segment segment{text.tokens.first(std::min<std::size_t>(text.tokens.size(), tokens_max_))};
+      if (!pack.empty() && rows + padded(segment) > pack_rows()) embed_pack(pack, embeddings), pack.clear(), rows = 0;
+      pack.push_back(segment);
+      rows += padded(segment);
+    }
+    if (!pack.empty()) embed_pack(pack, embeddings);
+    return embeddings;
   }
 
   std::size_t width() const override { return static_cast<std::size_t>(base_->shape().hidden); }
 
  private:
+  static std::int64_t padded(const Segment& segment) {
+    return (static_cast<std::int64_t>(segment.tokens.size()) + kBatchPad - 1) / kBatchPad * kBatchPad;
+  }
+
+  /// Many rows read each weight once. Our own kernel takes each row by itself; others give no such promise.
+  std::int64_t pack_rows() const {
+    const Base::Weights& weights = base_->weights();
+    return weights.operators == Operators::tiles && weights.dtype == at::kBFloat16 && tile_kernel() ? kPackRows : 0;
+  }
+
+  void embed_pack(std::span<const Segment> pack, std::vector<std::vector<float>>& embeddings) const {
+    const Batch batch = make_batch(base_->weights(), pack, /*apart=*/true);
+    const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_, int8_);
+    std::int64_t row = 0;
+    for (const Segment& segment : pack) {
+      const auto length = static_cast<std::int64_t>(segment.tokens.size());
+      const std::int64_t first = length > 1 ? 1 : 0;  // the first is where attention rests: the same in every text
+      const at::Tensor rows = hidden.narrow(0, row + first, length - first);
+      const at::Tensor rms = rows.square().mean(1, /*keepdim=*/true).sqrt().clamp_min(1e-6);
+      const at::Tensor mean = rows.div(rms).mean(0).cpu().contiguous();
+      const float* values = mean.const_data_ptr<float>();
+      embeddings.emplace_back(values, values + mean.numel());
+      row += padded(segment);
+    }
+  }
+
   const std::shared_ptr<const Base> base_;
   const std::int64_t layers_;
   const std::size_t tokens_max_;
+  const bool int8_;
   mutable Workspace workspace_;  // scratch alone: an embedder belongs to one thread
 };
 
@@ -74,21 +105,25 @@ class TextEncoder final : public Encoder {
   std::vector<Encoded> encode(std::vector<Record> records) override {
     use_threads(threads_);
     std::vector<Encoded> encoded;
+    std::vector<std::size_t> whole;  // which were tokenised
     encoded.reserve(records.size());
-    for (const Record& record : records) encoded.push_back(encode_one(record));
+    for (const Record& record : records) {
+      EncodedRecord one{record.origin};
+      const auto refusal = tokenize(record, one);
+      if (refusal) encoded.push_back(RefusedRecord{record.origin, *refusal});
+      else whole.push_back(encoded.size()), encoded.push_back(std::move(one));
+    }
+    std::vector<TokenizedText> texts;
+    for (const std::size_t i : whole) texts.push_back({records[i].text, std::get<EncodedRecord>(encoded[i]).tokens});
+    auto embeddings = embedder_->embed(texts);
+    for (std::size_t i = 0; i < whole.size(); ++i)
+      std::get<EncodedRecord>(encoded[whole[i]]).embedding = std::move(embeddings[i]);
     return encoded;
   }
 
   std::size_t width() const override { return embedder_->width(); }
 
  private:
-  Encoded encode_one(const Record& record) const {
-    EncodedRecord encoded{record.origin};
-    if (const auto reason = tokenize(record, encoded)) return RefusedRecord{record.origin, *reason};
-    encoded.embedding = embedder_->embed(record.text, encoded.tokens);
-    return encoded;
-  }
-
   /// The prompt and its completion are tokenised apart, so that the boundary between them is exact.
   std::optional<Refusal> tokenize(const Record& record, EncodedRecord& encoded) const {
     const std::string_view text = record.text;
@@ -129,14 +164,18 @@ Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
   if (*layers > loaded)
     return Error{Fault::bad_config, "encoder \"" + options.kind + "\": the base has " + std::to_string(loaded) +
                                         " layers loaded."};
-  return make_base_embedder(base, *layers, options.tokens_max);
+  const std::string& products = options.products;
+  if (products != "auto" && products != "int8" && products != "full")
+    return Error{Fault::bad_config, "encoder products \"" + products + "\" are none of auto, int8, full."};
+  const bool int8 = products == "int8" || (products == "auto" && base->weights().prefers_int8);
+  return make_base_embedder(base, *layers, options.tokens_max, int8);
 }
 
 }  // namespace
 
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
-                                             std::uint32_t tokens_max) {
-  return std::make_unique<BaseEmbedder>(std::move(base), layers, tokens_max);
+                                             std::uint32_t tokens_max, bool int8) {
+  return std::make_unique<BaseEmbedder>(std::move(base), layers, tokens_max, int8);
 }
 
 Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, std::shared_ptr<const Base> base) {

@@ -30,6 +30,9 @@ struct EncoderOptions {
   std::string path;                 ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;    ///< only so many leading tokens are embedded; all of them are trained on
   std::uint32_t threads = 1;        ///< of the calling thread's libtorch kernels
+  /// base:L: its frozen products in full (in the base's precision) | in int8 | auto, where that is faster
+  /// (Base::Weights::prefers_int8).
+  std::string products = "auto";
 };
 
 /// base: at least L layers of it; it also gives the tokens. Errors: bad_config, missing, bad_input.

@@ -60,28 +60,6 @@ PanelProduct<T> product_of(const at::Tensor& in, const at::Tensor& bent, at::Ten
   return product;
 }
 
-/// done(first row, rows, first column, columns) when these have been written, with those `pair` panels further on.
-template <class T, class Done>
-void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, std::int64_t pair,
-                Workspace& workspace, Done done) {
-  if (linear.lora) bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace);
-  workspace.enter(Section::product);
-  PanelProduct<T> product = product_of<T>(in, bent, out, linear.lora != nullptr);
-  if (linear.bias) product.bias = data<T>(*linear.bias);
-  product.pair = pair;
-  multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,
-         [&](const PanelBlock& block, PanelScratch<T>& scratch) {
-           for (std::int64_t p = 0; linear.lora && block.begin == 0 && p < block.count; ++p) {
-             const std::int64_t first = (block.panel + p) * kPanel, width = product.depth2;
-             simd::rows<T>().pack_columns(data<T>(linear.lora->b) + first * width, width, width,
-                                          std::min(kPanel, product.columns - first),
-                                          scratch.extra + p * panel_size<T>(width));
-           }
-           return pack_forward(linear.weight, block, scratch);
-         },
-         done);
-}
-
 template <class T>
 Int8Rows int8_rows(const at::Tensor& x, Workspace& workspace) {
   const std::int64_t tokens = x.size(0), depth = x.size(1), stride = (depth + 3) / 4 * 4, groups = int8_groups(depth);
@@ -101,6 +79,31 @@ Int8Rows int8_rows(const at::Tensor& x, Workspace& workspace) {
 std::size_t int8_bytes(std::int64_t depth, std::int64_t tokens) {
   return Workspace::size_of({tokens, (depth + 3) / 4 * 4}, at::kChar) +
          2 * Workspace::size_of({tokens, int8_groups(depth)}, at::kFloat);
+}
+
+/// done(first row, rows, first column, columns) when these have been written, with those `pair` panels further on.
+template <class T, class Done>
+void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at::Tensor& out, std::int64_t pair,
+                Workspace& workspace, Done done) {
+  if (linear.lora) bend_as<T>(in, linear.lora->a, true, linear.scale, bent, workspace);
+  workspace.enter(Section::product);
+  Workspace::Frame frame(workspace);
+  PanelProduct<T> product = product_of<T>(in, bent, out, linear.lora != nullptr);
+  Int8Rows rows;
+  if (linear.int8) product.int8 = &(rows = int8_rows<T>(in, workspace));
+  if (linear.bias) product.bias = data<T>(*linear.bias);
+  product.pair = pair;
+  multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,
+         [&](const PanelBlock& block, PanelScratch<T>& scratch) {
+           for (std::int64_t p = 0; linear.lora && block.begin == 0 && p < block.count; ++p) {
+             const std::int64_t first = (block.panel + p) * kPanel, width = product.depth2;
+             simd::rows<T>().pack_columns(data<T>(linear.lora->b) + first * width, width, width,
+                                          std::min(kPanel, product.columns - first),
+                                          scratch.extra + p * panel_size<T>(width));
+           }
+           return pack_forward(linear.weight, block, scratch);
+         },
+         done);
 }
 
 template <class T, class Done>
@@ -182,6 +185,8 @@ template <class T>
 std::size_t bytes_as(const FrozenMatrix& weight, std::int64_t width, std::int64_t tokens, int threads) {
   const std::size_t products[] = {
       panel_bytes<T>(weight.columns, width, expanded_forward<T>(weight), threads),
+      panel_bytes<T>(weight.columns, width, expanded_forward<T>(weight), threads, true) +
+          int8_bytes(weight.columns, tokens),
       panel_bytes<T>(weight.rows, width, expanded_backward<T>(weight), threads, weight.int8_gradients) +
           (weight.int8_gradients ? int8_bytes(weight.rows, tokens) : 0),
       Workspace::size_of({width, tokens}, weight.dtype) + panel_bytes<T>(tokens, 0, 0, threads)};

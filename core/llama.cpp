@@ -15,9 +15,8 @@
 namespace kpool {
 namespace {
 
-constexpr std::int64_t kPad = 32;  ///< rows whose loss counts are padded to this, as tokens are (core/batch.cpp)
-
-std::int64_t padded(std::int64_t rows) { return (rows + kPad - 1) / kPad * kPad; }
+/// Rows whose loss counts are padded as tokens are.
+std::int64_t padded(std::int64_t rows) { return (rows + kBatchPad - 1) / kBatchPad * kBatchPad; }
 
 std::int64_t all_layers(const Base::Weights& weights) {
   KPOOL_ASSERT(weights.whole());
@@ -119,11 +118,11 @@ std::size_t forward_bytes(const Base::Weights& weights, const LoraLayout* layout
 }
 
 at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter,
-                         Workspace& workspace) {
+                         Workspace& workspace, bool int8) {
   KPOOL_ASSERT(layers <= static_cast<std::int64_t>(weights.layers.size()));
   workspace.reserve(forward_bytes(weights, adapter ? adapter->layout : nullptr, batch.tokens, at::get_num_threads()));
   Workspace::Frame frame(workspace);
-  Decoder decoder(weights, batch, adapter, workspace);
+  Decoder decoder(weights, batch, adapter, workspace, int8);
   run(decoder, layers);
   return decoder.delta.defined() ? decoder.hidden.add(decoder.delta) : decoder.hidden.clone();
 }

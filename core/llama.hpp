@@ -32,9 +32,9 @@ StepPlan plan_step(const Base::Weights& weights, const LoraLayout& layout, std::
 std::size_t forward_bytes(const Base::Weights& weights, const LoraLayout* layout, std::int64_t tokens, int threads);
 
 /// The hidden states after the first `layers` layers, before the final norm: (tokens with padding, hidden) float32.
-/// adapter may be null.
+/// adapter may be null. int8: the frozen products in 8-bit integers, where tiles compute.
 at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter,
-                         Workspace& workspace);
+                         Workspace& workspace, bool int8 = false);
 
 /// Logits of every position, (tokens with padding, vocabulary) dtype: for comparisons on short texts.
 at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace);

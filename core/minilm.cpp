@@ -205,7 +205,16 @@ class MiniLmEmbedder final : public Embedder {
   MiniLmEmbedder(Bert bert, std::unique_ptr<Tokenizer> tokenizer)
       : bert_(std::move(bert)), tokenizer_(std::move(tokenizer)) {}
 
-  std::vector<float> embed(std::string_view text, std::span<const std::int32_t>) const override {
+  std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const override {
+    std::vector<std::vector<float>> embeddings;
+    for (const TokenizedText& text : texts) embeddings.push_back(embed_one(text.text));
+    return embeddings;
+  }
+
+  std::size_t width() const override { return static_cast<std::size_t>(bert_.hidden); }
+
+ private:
+  std::vector<float> embed_one(std::string_view text) const {
     std::vector<std::int32_t> words = tokenizer_->encode(text);
     words.resize(std::min(words.size(), static_cast<std::size_t>(bert_.tokens_max - 2)));
     at::Tensor ids = at::empty({static_cast<std::int64_t>(words.size()) + 2}, at::kLong);
@@ -219,9 +228,6 @@ class MiniLmEmbedder final : public Embedder {
     return {values, values + bert_.hidden};
   }
 
-  std::size_t width() const override { return static_cast<std::size_t>(bert_.hidden); }
-
- private:
   const Bert bert_;
   const std::unique_ptr<Tokenizer> tokenizer_;
 };

@@ -133,7 +133,7 @@ template <class T>
 std::int64_t rounded_panels(const PanelProduct<T>& product, const PanelBlock& block) {
   if (sizeof(T) != sizeof(Bf16) || !product.out || !tile_kernel()) return 0;
   const std::int64_t last = columns_of(product, block, block.count - 1);
-  return last == kPanel || 2 * last == kPanel ? block.count : block.count - 1;
+  return last == kPanel || (2 * last == kPanel && !product.int8) ? block.count : block.count - 1;
 }
 
 /// Packs a block and turns it into 8-bit integers, kInt8Group rows of it at a time.
@@ -151,49 +151,66 @@ void pack_int8(PanelBlock block, PanelScratch<T>& scratch, Pack pack) {
   }
 }
 
-/// multiply_chunk's sums in 8-bit integers.
+/// What of our own kernel's product comes after its sums: the adapter's part, rounding, the place of the result.
 template <class T>
-void multiply_int8(const Int8Rows& a, const PanelBlock& block, std::int64_t p, std::int64_t row, std::int64_t rows,
-                   const PanelScratch<T>& scratch) {
+simd::TileProduct rest_of(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p, std::int64_t row,
+                          std::int64_t rows, const PanelScratch<T>& scratch) {
+  simd::TileProduct rest{.rows = rows};
+  if (product.a2) {
+    rest.depth2 = product.depth2;
+    rest.a2 = product.a2 + row * product.a2_stride;
+    rest.a2_stride = product.a2_stride;
+    rest.panel2 = scratch.extra + p * panel_size<T>(product.depth2);
+  }
+  rest.out = product.out + row * product.out_stride + (block.panel + p) * kPanel;
+  rest.out_stride = product.out_stride;
+  rest.factor = product.factor;
+  return rest;
+}
+
+/// multiply_chunk in 8-bit integers.
+template <class T>
+void multiply_int8(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p, std::int64_t row,
+                   std::int64_t rows, const PanelScratch<T>& scratch, bool rounds) {
+  const Int8Rows& a = *product.int8;
   const std::int64_t group = block.begin / kInt8Group, steps = int8_groups(block.depth) * kPanel;
-  simd::kernels().multiply_int8({rows, block.depth, a.values + row * a.stride + block.begin, a.stride,
-                                 a.steps + row * a.groups + group, a.offsets + row * a.groups + group, a.groups,
-                                 scratch.int8 + p * panel_size<std::uint8_t>(block.depth), scratch.steps + p * steps,
-                                 scratch.sums + p * kPanelStride, kPanel, block.begin > 0});
+  simd::Int8Product tile{rows, block.depth, a.values + row * a.stride + block.begin, a.stride,
+                         a.steps + row * a.groups + group, a.offsets + row * a.groups + group, a.groups,
+                         scratch.int8 + p * panel_size<std::uint8_t>(block.depth), scratch.steps + p * steps,
+                         scratch.sums + p * kPanelStride, kPanel, block.begin > 0 || product.bias};
+  simd::TileProduct rest;
+  if constexpr (sizeof(T) == sizeof(Bf16))
+    if (rounds) tile.rest = &(rest = rest_of(product, block, p, row, rows, scratch));
+  simd::kernels().multiply_int8(tile);
 }
 
 /// Adds a chunk of the depth to a panel's sums; the last chunk is rounded to the result if `rounds` says so.
 template <class T>
 void multiply_chunk(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p, std::int64_t row,
                     std::int64_t rows, const Packed<T>& packed, const PanelScratch<T>& scratch, bool rounds) {
+  rounds = rounds && block.begin + block.depth == product.depth;
+  if (product.int8) return multiply_int8(product, block, p, row, rows, scratch, rounds);
   const T* panel = packed.at + p * packed.stride;
   const T* a = product.a + row * product.a_stride + block.begin;
   float* sums = scratch.sums + p * kPanelStride;
-  const bool add = block.begin > 0 || product.bias || product.int8;
-  if (product.int8) multiply_int8<T>(*product.int8, block, p, row, rows, scratch);
+  const bool add = block.begin > 0 || product.bias;
   if constexpr (sizeof(T) == sizeof(Bf16)) {
     if (const TileKernel kernel = tile_kernel()) {
-      const bool last = rounds && block.begin + block.depth == product.depth;
-      if (product.int8 && !last) return;
-      simd::TileProduct tile{rows, (block.depth + 1) / 2 * 2, a, product.a_stride, panel, sums, kPanel, add};
+      simd::TileProduct tile{.rows = rows};
+      if (rounds) tile = rest_of(product, block, p, row, rows, scratch);
+      tile.depth = (block.depth + 1) / 2 * 2;
+      tile.a = a;
+      tile.a_stride = product.a_stride;
+      tile.panel = panel;
+      tile.sums = sums;
+      tile.sums_stride = kPanel;
+      tile.add = add;
       if (2 * columns_of(product, block, p) <= kPanel) tile.columns = kPanel / 2;
-      if (product.int8) tile.depth = 0;  // what is left is to round the sums
-      else tile.next = panel + packed.stride;
-      if (last) {
-        if (product.a2) {
-          tile.depth2 = product.depth2;
-          tile.a2 = product.a2 + row * product.a2_stride;
-          tile.a2_stride = product.a2_stride;
-          tile.panel2 = scratch.extra + p * panel_size<T>(product.depth2);
-        }
-        tile.out = product.out + row * product.out_stride + (block.panel + p) * kPanel;
-        tile.out_stride = product.out_stride;
-        tile.factor = product.factor;
-      }
+      tile.next = panel + packed.stride;
       return kernel(tile);
     }
   }
-  if (!product.int8) multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
+  multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
 }
 
 /// Multiplies one group of panels with rows [first, last).

@@ -13,6 +13,7 @@
 
 using namespace kpool;
 using kpool::testing::tiny_base;
+using kpool::testing::TinyModel;
 using kpool::testing::TemporaryDirectory;
 
 namespace {
@@ -87,6 +88,27 @@ TEST_CASE("a record's tokens and embedding do not depend on its neighbours", "[e
     CHECK(a.embedding == b.embedding);
     CHECK(a.embedding.size() == 32);
     CHECK(b.origin == records[i].origin);
+  }
+}
+
+TEST_CASE("packs of records of any length give each what it has alone", "[encoder]") {
+  for (const char* precision : {"float32", "auto"}) {
+    TinyModel model;
+    model.layers = 3;
+    model.kv_heads = 2;
+    const auto made = encoder({"base:3"}, tiny_base(model, -1, precision));
+    std::vector<Record> records;
+    for (std::uint64_t i = 0; i < 40; ++i)  // far more rows than one pack has
+      records.push_back({{0, i + 1}, 0, std::string(2 + i * 37 % 130, static_cast<char>('a' + i % 26)) + " end"});
+    records.insert(records.begin() + 5, Record{{0, 99}, 0, ""});  // refused in the midst of them
+    const auto together = made->encode(records);
+    REQUIRE(together.size() == records.size());
+    CHECK(std::holds_alternative<RefusedRecord>(together[5]));
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      if (i == 5) continue;
+      const auto alone = made->encode({records[i]});
+      CHECK(std::get<EncodedRecord>(together[i]).embedding == std::get<EncodedRecord>(alone[0]).embedding);
+    }
   }
 }
 

@@ -85,6 +85,7 @@ void pack_int8(const T* panel, std::int64_t depth, std::uint8_t* out, float* ste
         else load_two(at + d * kPanel, two);
       };
       for (std::int64_t d = begin; d < end; d += 2) {
+        __builtin_prefetch(at + (d + kInt8Group) * kPanel);  // weights come from memory
         rows(d);
         most = at_least(magnitude(two[0]), at_least(magnitude(two[1]), most));
       }
@@ -144,6 +145,9 @@ void multiply_int8_rows(const Int8Product& p, std::int64_t row, std::int64_t col
         sums[r][v] += __builtin_convertvector(dots[r][v], V) * (step * p.a_steps[(row + r) * p.groups + group]);
     }
   }
+#if defined(KPOOL_TILE_PRODUCT)
+  if (p.rest) return finish_rows<height, kInt8Vectors>(*p.rest, row, sums);
+#endif
 #pragma GCC unroll 6
   for (int r = 0; r < height; ++r)
 #pragma GCC unroll 2

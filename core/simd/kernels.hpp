@@ -74,6 +74,27 @@ struct RowKernels {
   void (*pack_int8)(const T* panel, std::int64_t depth, std::uint8_t* out, float* steps);
 };
 
+/// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part
+/// is added, out = factor (sums + a panel + a2 panel2) is written, and sums are only read, where `add` says so.
+struct TileProduct {
+  std::int64_t rows = 0, depth = 0;  ///< depths are even
+  const Bf16* a = nullptr;
+  std::int64_t a_stride = 0;
+  const Bf16* panel = nullptr;
+  float* sums = nullptr;
+  std::int64_t sums_stride = 0;
+  bool add = false;
+  std::int64_t depth2 = 0;
+  const Bf16* a2 = nullptr;
+  std::int64_t a2_stride = 0;
+  const Bf16* panel2 = nullptr;
+  Bf16* out = nullptr;
+  std::int64_t out_stride = 0;
+  float factor = 1;
+  std::int64_t columns = kPanel;  ///< kPanel or half of it
+  const Bf16* next = nullptr;     ///< what is fetched meanwhile: the next panel, of the same depth, or null
+};
+
 /// sums (rows, kPanel) = a panel, or sums += that, a from RowKernels::quantise, the panel from pack_int8.
 struct Int8Product {
   std::int64_t rows, depth;
@@ -87,27 +108,9 @@ struct Int8Product {
   float* sums;
   std::int64_t sums_stride;
   bool add;
-};
-
-/// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part
-/// is added, out = factor (sums + a panel + a2 panel2) is written, and sums are only read, where `add` says so.
-struct TileProduct {
-  std::int64_t rows, depth;  ///< depths are even
-  const Bf16* a;
-  std::int64_t a_stride;
-  const Bf16* panel;
-  float* sums;
-  std::int64_t sums_stride;
-  bool add;
-  std::int64_t depth2 = 0;
-  const Bf16* a2 = nullptr;
-  std::int64_t a2_stride = 0;
-  const Bf16* panel2 = nullptr;
-  Bf16* out = nullptr;
-  std::int64_t out_stride = 0;
-  float factor = 1;
-  std::int64_t columns = kPanel;  ///< kPanel or half of it
-  const Bf16* next = nullptr;     ///< what is fetched meanwhile: the next panel, of the same depth, or null
+  /// Not null: what has an `out` of the same rows, which gets the sums as TileProduct says, whole panels alone; sums are
+  /// then only read. For sets that have `multiply`.
+  const TileProduct* rest = nullptr;
 };
 
 struct SignumFactors {

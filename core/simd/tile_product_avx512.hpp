@@ -8,6 +8,7 @@
 namespace kpool::simd {
 namespace {
 
+#define KPOOL_TILE_PRODUCT
 constexpr int kTileHeight = 12;  // two vectors of sums a row: 24 registers, which hide the latency of an addition
 
 /// sums += a times the panel. vectors: of sums a row.
@@ -34,6 +35,14 @@ KPOOL_INLINE void round_row(Bf16* out, const V (&sums)[2], float factor) {
   _mm512_storeu_si512(out, (__m512i)_mm512_cvtne2ps_pbh(sums[1] * factor, sums[0] * factor));
 }
 
+/// Adds the adapter's part to finished sums, rounds and writes them.
+template <int height, int vectors>
+KPOOL_INLINE void finish_rows(const TileProduct& p, std::int64_t row, V (&sums)[height][vectors]) {
+  add_product<height, vectors>(p.depth2, p.a2 + row * p.a2_stride, p.a2_stride, p.panel2, sums);
+#pragma GCC unroll 12
+  for (int r = 0; r < height; ++r) round_row(p.out + (row + r) * p.out_stride, sums[r], p.factor);
+}
+
 /// `height` rows from `row` on; the sums stay in registers.
 template <int height, int vectors>
 void multiply_rows(const TileProduct& p, std::int64_t row) {
@@ -45,12 +54,7 @@ void multiply_rows(const TileProduct& p, std::int64_t row) {
     for (int v = 0; v < vectors; ++v)
       sums[r][v] = p.add ? load(at + r * p.sums_stride + v * kWidth, Full{}) : broadcast(0);
   add_product<height, vectors>(p.depth, p.a + row * p.a_stride, p.a_stride, p.panel, sums);
-  if (p.out) {
-    add_product<height, vectors>(p.depth2, p.a2 + row * p.a2_stride, p.a2_stride, p.panel2, sums);
-#pragma GCC unroll 12
-    for (int r = 0; r < height; ++r) round_row(p.out + (row + r) * p.out_stride, sums[r], p.factor);
-    return;
-  }
+  if (p.out) return finish_rows<height, vectors>(p, row, sums);
 #pragma GCC unroll 12
   for (int r = 0; r < height; ++r)
 #pragma GCC unroll 2
