@@ -1,4 +1,5 @@
-// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors [WEIGHTS ACTIVATIONS_MB GRADIENTS]
+// bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors
+//                  [WEIGHTS ACTIVATIONS_MB GRADIENTS]
 //   Our side of bench/train.py. Writes the adapter that training starts from, then answers one line of JSON to each
 //   line that it reads: "step" trains one step through a real learner (packing, batch, adapter, forward, backward,
 //   Signum), "gemm" times the frozen products of such a step alone.

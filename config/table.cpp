@@ -62,8 +62,8 @@ std::vector<ConfigKey> model_keys() {
        "bf16: expanded to `base.precision` when the base is loaded; quantised: left in the mapped file, expanded where "
        "they are multiplied: less memory, a little slower"},
       {"base.gradients", +at<&C::base, &BaseConfig::gradients>, 0, 0, {"auto", "int8", "full"}, nullptr,
-       "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: int8 "
-       "where the processor does so faster (VNNI without AMX) and `base.precision` is not float32"},
+       "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: "
+       "int8 where the processor does so faster (VNNI without AMX) and `base.precision` is not float32"},
 
       {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
        "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},

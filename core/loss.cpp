@@ -30,7 +30,8 @@ template <class T>
 Shape shape_of(const FrozenMatrix& head, std::int64_t rows, bool gradient) {
   const std::int64_t fits = kBlockBytes / (head.columns * static_cast<std::int64_t>(sizeof(T))) / kPanel * kPanel;
   return {std::min(up_to(rows, kRowStep), kRowsAtOnce), head.columns, up_to(head.columns, kPanel), head.rows,
-          std::clamp<std::int64_t>(fits, kPanel, 256), gradient, !head.panels.defined(), gradient && head.int8_gradients};
+          std::clamp<std::int64_t>(fits, kPanel, 256), gradient, !head.panels.defined(),
+          gradient && head.int8_gradients};
 }
 
 /// One worker's running state and scratch; places in one region of the workspace.

@@ -78,6 +78,14 @@ void add_rows(std::vector<KernelCase>& cases, const simd::RowKernels<T>& k, cons
     k.pack_columns(b->narrow[0], kWide + 32, kWide, kPanel, b->narrow[1]);
   });
   add("turn_panel", kPanel * kPanel, 2 * size, [=] { k.turn_panel(b->narrow[0], kPanel, kPanel, b->narrow[1]); });
+  const auto bytes = std::make_shared<std::vector<std::int8_t>>(kWide * kPanel);
+  const auto offsets = std::make_shared<std::vector<std::int32_t>>(kWide);
+  add("quantise", kWide, 2 * size + 1, [=] {
+    k.quantise(b->narrow[0], kWide, bytes->data(), b->wide[2], offsets->data());
+  });
+  add("pack_int8", kWide * kPanel, 2 * size + 1, [=] {
+    k.pack_int8(b->narrow[0], kWide, reinterpret_cast<std::uint8_t*>(bytes->data()), b->wide[2]);
+  });
   add("scaled_panels", kWide * kPanel, 4 + size, [=] {
     k.scaled_panels(b->wide[0], kWide * kPanel, kWide, kPanel, 0.5f, b->narrow[1], kPanel);
   });
@@ -100,6 +108,14 @@ std::vector<KernelCase> kernel_cases(const simd::Kernels& set) {
   }});
   cases.push_back({"signum.bf16", weights, 16 * weights, [=, &set] {
     set.signum_bf16(b->wide[0], b->narrow[1], b->wide[2], weights, factors);
+  }});
+  constexpr int64_t rows = 48, groups = (kWide + simd::kInt8Group - 1) / simd::kInt8Group;
+  const auto values = std::make_shared<std::vector<std::int8_t>>(rows * kWide, 3);
+  const auto panel = std::make_shared<std::vector<std::uint8_t>>(kWide * kPanel, 130);
+  const auto offsets = std::make_shared<std::vector<std::int32_t>>(rows * groups);
+  cases.push_back({"multiply_int8", rows * kPanel, rows * (kWide + 4 * kPanel), [=, &set] {
+    set.multiply_int8({rows, kWide, values->data(), kWide, b->wide[0], offsets->data(), groups, panel->data(),
+                       b->wide[1], b->wide[2], kPanel, false});
   }});
   cases.push_back({"maximum.f32", kTokens, 4 * kTokens, [=, &set] {
     b->wide[2][0] = set.maximum(b->wide[0], kTokens);

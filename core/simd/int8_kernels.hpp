@@ -1,5 +1,5 @@
-// Products in 8-bit integers, as SwitchBack (Wortsman et al. 2023, arXiv 2304.13013) takes them for input gradients, with
-// a step for each group of the depth instead of one for a row. Included by set.hpp after one of the vector_*.hpp, of
+// Products in 8-bit integers, as SwitchBack (Wortsman et al. 2023, arXiv 2304.13013) takes them, with a step for each
+// group of the depth instead of one for a row. Included by set.hpp after one of the vector_*.hpp, of
 // which those with KPOOL_DOT_INT8 have an instruction for it.
 #pragma once
 

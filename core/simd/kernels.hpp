@@ -66,8 +66,8 @@ struct RowKernels {
   /// out (columns, rows) = in (rows, columns) transposed.
   void (*transpose)(const T* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, T* out,
                     std::int64_t out_stride);
-  /// x = step q + at most half a step, step = largest |x| / 127 of each group. out: (n), zero to the next multiple of 4;
-  /// steps, offsets: (groups); offsets: -128 times the group's sum of q, which takes pack_int8's shift back.
+  /// q = x / step rounded, step = largest |x| / 127 of each group. out: q (n), zero to the next multiple of 4; steps,
+  /// offsets: (groups); offsets: -128 times the group's sum of q, which takes pack_int8's shift back.
   void (*quantise)(const T* x, std::int64_t n, std::int8_t* out, float* steps, std::int32_t* offsets);
   /// The same for a panel, a step for each column of each group. panel: (depth, kPanel) as pack_rows gives it. out:
   /// q + 128, (depth / 4 rounded up, kPanel, 4); steps: (groups, kPanel).
@@ -108,8 +108,8 @@ struct Int8Product {
   float* sums;
   std::int64_t sums_stride;
   bool add;
-  /// Not null: what has an `out` of the same rows, which gets the sums as TileProduct says, whole panels alone; sums are
-  /// then only read. For sets that have `multiply`.
+  /// Not null: has an `out`, which gets the sums as TileProduct says, of a whole panel; sums are then only read. For
+  /// sets that have `multiply`.
   const TileProduct* rest = nullptr;
 };
 
