@@ -1,7 +1,8 @@
-// bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION] [--json FILE]
+// bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION [FILE.jsonl ...]] [--json FILE]
 // What a record costs before it is trained on: the frozen encoders base:16 and minilm, and the router, in microseconds
 // per record, and their share of a training step's time on the same tokens. One JSON line per encoder, record length
-// and number of threads. In each round encoder and step take turns on the same 512 tokens; medians, the share as the
+// and number of threads, and where JSON Lines files are given (field "text") for the first records of those as they are,
+// in turns, base:16 alone. In each round encoder and step take turns on the same 512 tokens; medians, the share as the
 // median of ratios within a round. The encoders have the daemon's default options, but for the threads.
 #include <random>
 
@@ -25,11 +26,12 @@ class Text {
     for (std::string& word : words_)
       for (std::size_t i = 0, count = 1 + random_() % 3; i < count; ++i) word += syllables[random_() % 24];
   }
-  /// At least so many tokens, as few more as whole words allow.
+  /// So many tokens, or, where none of its beginnings has that many, a few less.
   std::string record(const Tokenizer& tokenizer, std::size_t tokens) {
     std::string text;
     while (tokenizer.encode(text).size() < tokens)
       text += words_[random_() % words_.size()] + (random_() % 9 == 0 ? ". " : " ");
+    while (tokenizer.encode(text).size() > tokens) text.pop_back();
     return text;
   }
 
@@ -115,20 +117,67 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
                {"share_of_step", rounded(median(shares), 4)}});
 }
 
+/// The first records of the files, in turns, until there are so many tokens.
+std::vector<std::string> first_records(std::span<char*> files, const Tokenizer& tokenizer, std::size_t tokens) {
+  std::vector<std::ifstream> open;
+  for (const char* file : files) open.emplace_back(file);
+  std::vector<std::string> texts;
+  std::string line;
+  for (std::size_t i = 0, used = 0; used < tokens && std::getline(open[i % open.size()], line); ++i) {
+    texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
+    used += tokenizer.encode(texts.back()).size();
+  }
+  return texts;
+}
+
+/// Records of any length, all encoded, then all trained on.
+void measure_files(std::span<char*> files, std::uint32_t threads, const std::shared_ptr<const Base>& base,
+                   const Tokenizer& tokenizer, int rounds, Results& results) {
+  EncoderOptions options;
+  options.threads = threads;
+  const auto encoder = value_or_exit(make_encoder(options, base));
+  LearnerOptions learning;
+  learning.slots = 1;
+  learning.threads = threads;
+  learning.gain_every = learning.sharpness_every = 0;
+  const auto learner = make_learner(learning, base);
+  learner->open({0, 1});
+  const auto texts = first_records(files, tokenizer, 24 * tokens_per_step);
+  const double routing = measure_router(*encoder, tokenizer);
+  std::vector<double> shares;
+  std::size_t tokens = 0;
+  for (int round = -1; round < rounds; ++round) {
+    std::vector<EncodedRecord> encoded;
+    const double before = 1e6 * seconds([&] { encoded = encode(*encoder, texts); });
+    tokens = 0;
+    for (const EncodedRecord& record : encoded) tokens += record.tokens.size();
+    const double training = 1e6 * seconds([&] {
+      for (EncodedRecord& record : encoded) learner->learn(0, {record.origin, 0, std::move(record.tokens)});
+      learner->flush();
+    });
+    if (round >= 0) shares.push_back((before + static_cast<double>(texts.size()) * routing) / training);
+  }
+  results.add({{"encoder", options.kind}, {"threads", threads}, {"files", files.size()}, {"records", texts.size()},
+               {"tokens_per_record", rounded(static_cast<double>(tokens) / static_cast<double>(texts.size()), 1)},
+               {"rounds", rounds}, {"share_of_training", rounded(median(shares), 4)}});
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   Results results(count, arguments);
-  if (count < 3 || count > 5) {
-    std::cerr << "usage: bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION] [--json FILE]\n";
+  if (count < 3) {
+    std::cerr << "usage: bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION [FILE.jsonl ...]] [--json FILE]\n";
     return exit_code(Fault::usage);
   }
   const int rounds = count > 3 ? std::max(1, std::atoi(arguments[3])) : 5;
   const auto base = value_or_exit(Base::load({arguments[1], count > 4 ? arguments[4] : "auto"}));
   const auto tokenizer = value_or_exit(make_bpe(base->file()));
-  for (const std::uint32_t threads : {1U, 2U})
+  for (const std::uint32_t threads : {1U, 2U}) {
+    if (count > 5) measure_files(std::span(arguments + 5, arguments + count), threads, base, *tokenizer, rounds, results);
     for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:16", ""}, {"minilm", arguments[2]}})
       for (const std::size_t tokens : {64, 128, 512})
         measure({encoder, path, threads, tokens}, base, *tokenizer, rounds, results);
+  }
   return 0;
 }
