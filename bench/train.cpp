@@ -172,8 +172,9 @@ int compare_activations(const Setting& setting, std::size_t rounds) {
 int main(int count, char** arguments) {
   const std::string mode = count > 1 ? arguments[1] : "";
   const auto optional = [&](int from) { return std::vector<std::string>(arguments + from, arguments + count); };
-  if (mode == "step" && (count == 8 || count == 11)) return serve(read_setting(arguments, optional(8)), arguments[7]);
-  if (mode == "memory" && (count == 7 || count == 10)) return measure_memory(read_setting(arguments, optional(7)));
+  const auto some = [&](int from) { return count == from || count == from + 2 || count == from + 3; };
+  if (mode == "step" && some(8)) return serve(read_setting(arguments, optional(8)), arguments[7]);
+  if (mode == "memory" && some(7)) return measure_memory(read_setting(arguments, optional(7)));
   if (mode == "activations" && count == 10)
     return compare_activations(read_setting(arguments, {arguments[7], arguments[8]}), std::stoul(arguments[9]));
   std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors "
