@@ -73,6 +73,7 @@ class MixtureRouter final : public Router {
   bool joins(std::uint32_t source, Run& run);
   void end_claim();
   std::optional<Birth> make_room();
+  bool full() const;
   std::optional<std::uint32_t> choose_slot() const;
   double surprise(const Measured& measured) const;
   double temperature() const;

@@ -14,6 +14,9 @@ namespace {
 constexpr double surprise_min = -2, surprise_max = 2.5;
 /// Above it a record waits for the outcome of its run (one in five of a known slot would).
 constexpr double surprise_held = 0.84;
+/// Times the join distance, where every slot is taken: a birth then costs one, and what is this close to a slot is more
+/// often another source of its domain.
+constexpr double crowded = 1.2;
 
 }  // namespace
 
@@ -71,7 +74,7 @@ bool MixtureRouter::joins(std::uint32_t source, Run& run) {
       mean[i] += measured_.whitened[i] / static_cast<float>(run.held.size());
   }
   const auto nearest = mixture_.nearest(mean, static_cast<double>(run.held.size()));
-  if (!nearest || nearest->distance > options_.join_distance) return false;
+  if (!nearest || nearest->distance > options_.join_distance * (full() ? crowded : 1)) return false;
   for (Held& record : run.held) {
     mixture_.measure(record.x, measured_);
     train(record, nearest->slot);
@@ -145,6 +148,12 @@ void MixtureRouter::release(std::vector<Held>& records) {
   records.clear();
 }
 
+bool MixtureRouter::full() const {
+  for (std::uint32_t k = 0; k < options_.slots; ++k)
+    if (!mixture_.live(k)) return false;
+  return true;
+}
+
 std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
   for (std::uint32_t k = 0; k < options_.slots; ++k)
     if (!mixture_.live(k)) return k;
@@ -159,8 +168,7 @@ std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
 
 /// Two slots that turned out to be of one domain become one before any is evicted. Nothing where none may go.
 std::optional<Birth> MixtureRouter::make_room() {
-  bool full = true;
-  for (std::uint32_t k = 0; k < options_.slots; ++k) full = full && mixture_.live(k);
+  const bool full = this->full();
   const auto pair = full && options_.join_distance > 0 ? mixture_.closest_pair(pinned_) : std::nullopt;
   if (pair && pair->distance <= options_.join_distance) {
     mixture_.merge(pair->lesser, pair->greater);
