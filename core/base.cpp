@@ -168,6 +168,8 @@ class Loader {
     layer.gate_up = fused({{prefix + "ffn_gate.weight", shape_.ffn}, {prefix + "ffn_up.weight", shape_.ffn}},
                           shape_.hidden);
     layer.down = matrix(prefix + "ffn_down.weight", shape_.hidden, shape_.ffn);
+    for (FrozenMatrix* each : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down})
+      each->int8_gradients = int8_gradients_;  // not the head: many small probabilities would round to nothing
     weights_.layers.push_back(std::move(layer));
     give_back();
   }
@@ -219,7 +221,7 @@ class Loader {
 
   /// Several matrices of equal width, one below the other.
   FrozenMatrix fused(const std::vector<Rows>& parts, std::int64_t columns) {
-    FrozenMatrix matrix{.columns = columns, .dtype = weights_.dtype, .int8_gradients = int8_gradients_};
+    FrozenMatrix matrix{.columns = columns, .dtype = weights_.dtype};
     for (const Rows& part : parts) {
       const GgufTensor* tensor = find(part.name, {part.count, columns});
       if (!tensor) return {};

@@ -24,7 +24,7 @@ struct BaseOptions {
   /// bf16: matrices are expanded to `precision` when they are loaded | quantised: they stay in the mapped file.
   std::string weights = "bf16";
   std::string device = "cpu";  ///< cpu | cuda
-  /// How input gradients pass the frozen matrices: full (in `precision`) | int8 | auto (int8 where the processor
+  /// How input gradients pass the matrices of the layers: full (in `precision`) | int8 | auto (int8 where the processor
   /// multiplies 8-bit integers faster and `precision` does not ask for float32). The forward pass is the same.
   std::string gradients = "auto";
   /// Libtorch's operators even where the tiles run: the reference of tests, and what other devices compute with.

@@ -22,16 +22,14 @@ std::int64_t up_to(std::int64_t n, std::int64_t step) { return (n + step - 1) / 
 
 struct Shape {
   std::int64_t rows, hidden, padded_hidden, vocabulary, block;  ///< block: rows of the head at a time
-  bool gradient, expands, int8;                                 ///< int8: mixed in 8-bit integers
-  std::int64_t groups() const { return int8_groups(block); }
+  bool gradient, expands;
 };
 
 template <class T>
 Shape shape_of(const FrozenMatrix& head, std::int64_t rows, bool gradient) {
   const std::int64_t fits = kBlockBytes / (head.columns * static_cast<std::int64_t>(sizeof(T))) / kPanel * kPanel;
   return {std::min(up_to(rows, kRowStep), kRowsAtOnce), head.columns, up_to(head.columns, kPanel), head.rows,
-          std::clamp<std::int64_t>(fits, kPanel, 256), gradient, !head.panels.defined(),
-          gradient && head.int8_gradients};
+          std::clamp<std::int64_t>(fits, kPanel, 256), gradient, !head.panels.defined()};
 }
 
 /// One worker's running state and scratch; places in one region of the workspace.
@@ -46,11 +44,6 @@ struct Share {
   T* row;                        ///< (padded_hidden): one row of the head
   float* wide_row;               ///< the same
   float* logits;                 ///< (kLossRows, block)
-  std::int8_t* int8_weights;     ///< (rows, block), as simd::RowKernels::quantise gives them, and
-  float* weight_steps;           ///< (rows, groups of the block)
-  std::int32_t* weight_offsets;  ///< the same
-  std::uint8_t* int8_backward;   ///< as pack_int8 gives it, and
-  float* backward_steps;         ///< (panels, groups of the block, kPanel)
 };
 
 /// Places the parts behind one another and returns their bytes; without a region it measures.
@@ -70,12 +63,6 @@ std::size_t place(const Shape& s, std::byte* region, Share<T>& share) {
   next(share.row, s.padded_hidden);
   next(share.wide_row, s.padded_hidden);
   next(share.logits, kLossRows * s.block);
-  const std::int64_t int8_rows = s.int8 ? s.rows : 0, panels = s.int8 ? s.padded_hidden / kPanel : 0;
-  next(share.int8_weights, int8_rows * s.block);
-  next(share.weight_steps, int8_rows * s.groups());
-  next(share.weight_offsets, int8_rows * s.groups());
-  next(share.int8_backward, panels * panel_size<std::uint8_t>(s.block));
-  next(share.backward_steps, panels * s.groups() * kPanel);
   return static_cast<std::size_t>(used);
 }
 
@@ -122,14 +109,9 @@ class Worker {
     share_.sum[i] += simd::rows<T>().exponentials(logits, count, share_.maximum[i], 1, weights);
     if (count < shape_.block) std::fill(weights + count, weights + shape_.block, T{});
     const std::int64_t target = targets_[i] - first;
-    if (target >= 0 && target < count) {
-      share_.logit[i] = logits[target];
-      weights[target] = T{};  // added at the end, where probability - 1 is exact
-    }
-    const std::int64_t groups = shape_.groups();
-    if (shape_.int8)
-      simd::rows<T>().quantise(weights, count, share_.int8_weights + i * shape_.block,
-                               share_.weight_steps + i * groups, share_.weight_offsets + i * groups);
+    if (target < 0 || target >= count) return;
+    share_.logit[i] = logits[target];
+    weights[target] = T{};  // added at the end, where probability - 1 is exact
   }
 
   void mix(std::int64_t first, std::int64_t count) {
@@ -139,24 +121,11 @@ class Worker {
         shape_.expands
             ? pack_block<T>(share_.expanded - first * hidden, hidden, hidden, block, scratch(share_.backward))
             : turn_panels(head_, block, scratch(share_.backward));
-    if (shape_.int8) return mix_int8(backward, count);
     for (std::int64_t row = 0; row < rows_; row += kLossRows)
       for (std::int64_t c = 0; c < hidden; c += kPanel)
         multiply(up_to(std::min(kLossRows, rows_ - row), kRowStep), count, share_.weights + row * shape_.block,
                  shape_.block, backward.at + c / kPanel * backward.stride, share_.mixed + row * stride + c, stride,
                  true);
-  }
-
-  void mix_int8(const Packed<T>& backward, std::int64_t count) {
-    const std::int64_t stride = shape_.padded_hidden, groups = shape_.groups();
-    for (std::int64_t p = 0; p < stride / kPanel; ++p) {
-      std::uint8_t* panel = share_.int8_backward + p * panel_size<std::uint8_t>(shape_.block);
-      float* steps = share_.backward_steps + p * groups * kPanel;
-      simd::rows<T>().pack_int8(backward.at + p * backward.stride, count, panel, steps);
-      simd::kernels().multiply_int8({rows_, count, share_.int8_weights, shape_.block, share_.weight_steps,
-                                     share_.weight_offsets, groups, panel, steps, share_.mixed + p * kPanel, stride,
-                                     true});
-    }
   }
 
   PanelScratch<T>& scratch(T* panels) {
