@@ -39,7 +39,7 @@ class Planner {
   MemoryPlan plan() {
     process();
     if (facts_.base.mapped > 0) base();
-    if (has(StageId::encoding)) add("encoder", facts_.encoder, "workspace of encoder.tokens_max tokens");
+    if (has(StageId::encoding)) add("encoder", facts_.encoder, "workspace of a pack of texts");
     if (has(StageId::routing)) mixture();
     if (has(StageId::training)) slots();
     transit();

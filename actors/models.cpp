@@ -182,8 +182,9 @@ Result<Parts> load_parts(const Config& config) {
   if (!needs_base(config)) return parts;
   auto base = Base::load(base_options(config, layers_needed(config)));
   if (!base) return base.error();
-  spdlog::info("base model {}: {} layers, hidden {}, SHA-256 {}", config.base.path, (*base)->shape().layers,
-               (*base)->shape().hidden, (*base)->fingerprint());
+  spdlog::info("base model {}: {} layers, hidden {}, input gradients {}, SHA-256 {}", config.base.path,
+               (*base)->shape().layers, (*base)->shape().hidden, (*base)->int8_gradients() ? "in int8" : "in full",
+               (*base)->fingerprint());
   const std::string identity = "base " + (*base)->fingerprint().substr(0, 16);
   parts.encoder_identity = identity + ", encoder " + config.encoder.kind;
   parts.learner_identity = identity + ", rank " + std::to_string(config.lora.rank) + ", " +

@@ -20,6 +20,7 @@ Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* p
   EncoderOptions encoder;
   encoder.path = options.encoder_path;
   encoder.threads = options.threads;
+  encoder.products = options.products;
   const auto stored = pool ? stored_encoder(*pool) : std::nullopt;
   if (!options.encoder.empty() && stored && *stored != options.encoder)
     return Error{Fault::mismatch, "the pool " + pool->path + " was made with the encoder " + *stored +

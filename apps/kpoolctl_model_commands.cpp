@@ -43,6 +43,8 @@ void add_engine_flags(CLI::App& command, const Options& options) {
 void add_encoder_flags(CLI::App& command, const Options& options, const std::string& fallback) {
   command.add_option("--encoder", options->encoder, "base:L or minilm (default: " + fallback + ")");
   command.add_option("--encoder-path", options->encoder_path, "minilm: directory with model.safetensors");
+  command.add_option("--products", options->products, "base:L: auto, int8 or full, as encoder.products")
+      ->capture_default_str()->check(CLI::IsMember({"auto", "int8", "full"}));
 }
 
 }  // namespace

@@ -120,7 +120,12 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
 /// The first records of the files, in turns, until there are so many tokens.
 std::vector<std::string> first_records(std::span<char*> files, const Tokenizer& tokenizer, std::size_t tokens) {
   std::vector<std::ifstream> open;
-  for (const char* file : files) open.emplace_back(file);
+  for (const char* file : files) {
+    open.emplace_back(file);
+    if (open.back()) continue;
+    std::cerr << file << " cannot be read.\n";
+    std::exit(exit_code(Fault::missing));
+  }
   std::vector<std::string> texts;
   std::string line;
   for (std::size_t i = 0, used = 0; used < tokens && std::getline(open[i % open.size()], line); ++i) {

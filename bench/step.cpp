@@ -103,7 +103,7 @@ int main(int count, char** arguments) {
       {"segments", pieces},
       {"threads", threads},
       {"precision", weights.dtype == at::kFloat ? "float32" : "bfloat16"},
-      {"gradients", !weights.layers.empty() && weights.layers[0].down.int8_gradients ? "int8" : "full"},
+      {"gradients", base->int8_gradients() ? "int8" : "full"},
       {"device", weights.device.str()},
       {"batch_ms", rounded(1e3 * prepare, 2)},
       {"adapter_ms", rounded(1e3 * load, 2)},

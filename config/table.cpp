@@ -75,7 +75,8 @@ std::vector<ConfigKey> model_keys() {
       {"encoder.tokens_max", +at<&C::encoder, &EncoderConfig::tokens_max>, 1, 8192, {}, nullptr,
        "leading tokens of a record that are embedded; all of them are trained on"},
       {"encoder.products", +at<&C::encoder, &EncoderConfig::products>, 0, 0, {"auto", "int8", "full"}, nullptr,
-       "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers; auto: as `base.gradients`"},
+       "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers; auto: "
+       "int8 under the conditions of `base.gradients`' auto"},
 
       {"routing.slots", +at<&C::routing, &RoutingOptions::slots>, 1, 1024, {}, nullptr,
        "K, the size of the pool: adapters that live at once"},

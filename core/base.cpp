@@ -260,6 +260,7 @@ Result<std::shared_ptr<const Base>> Base::load(const BaseOptions& options) {
 const BaseShape& Base::shape() const { return weights_->shape; }
 const std::string& Base::fingerprint() const { return weights_->file->fingerprint(); }
 const Gguf& Base::file() const { return *weights_->file; }
+bool Base::int8_gradients() const { return !weights_->layers.empty() && weights_->layers[0].down.int8_gradients; }
 const Base::Weights& Base::weights() const { return *weights_; }
 
 }  // namespace kpool

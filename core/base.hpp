@@ -39,6 +39,7 @@ class Base {
   const BaseShape& shape() const;
   const std::string& fingerprint() const;  ///< Gguf::fingerprint
   const Gguf& file() const;
+  bool int8_gradients() const;  ///< what BaseOptions::gradients came to
   /// Inside core/ only (core/llama.hpp).
   struct Weights;
   const Weights& weights() const;

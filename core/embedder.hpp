@@ -28,8 +28,9 @@ class Embedder {
   virtual std::size_t width() const = 0;
 };
 
-/// Rows that are embedded together: of several short texts, or of one long one.
-constexpr std::int64_t kPackRows = 512;
+/// Rows of short texts that are embedded together: many read each weight once. 0: each text by itself, where another
+/// kernel multiplies than ours, which takes each row by itself; others give no such promise.
+std::int64_t pack_rows(const Base::Weights& weights);
 
 /// The base's hidden state after its first `layers` layers, each token's scaled to RMS 1, meaned over the first
 /// tokens_max tokens but for the very first. int8: as in hidden_states (core/llama.hpp).

@@ -24,6 +24,7 @@ class BaseEmbedder final : public Embedder {
         layers_(layers),
         tokens_max_(tokens_max),
         int8_(int8),
+        pack_rows_(pack_rows(base_->weights())),
         workspace_(make_workspace(base_->weights())) {}
 
   std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const override {
@@ -32,7 +33,7 @@ class BaseEmbedder final : public Embedder {
     std::int64_t rows = 0;
     for (const TokenizedText& text : texts) {
       const Segment segment{text.tokens.first(std::min<std::size_t>(text.tokens.size(), tokens_max_))};
-      if (!pack.empty() && rows + padded(segment) > pack_rows()) embed_pack(pack, embeddings), pack.clear(), rows = 0;
+      if (!pack.empty() && rows + padded(segment) > pack_rows_) embed_pack(pack, embeddings), pack.clear(), rows = 0;
       pack.push_back(segment);
       rows += padded(segment);
     }
@@ -45,12 +46,6 @@ class BaseEmbedder final : public Embedder {
  private:
   static std::int64_t padded(const Segment& segment) {
     return (static_cast<std::int64_t>(segment.tokens.size()) + kBatchPad - 1) / kBatchPad * kBatchPad;
-  }
-
-  /// Many rows read each weight once. Our own kernel takes each row by itself; others give no such promise.
-  std::int64_t pack_rows() const {
-    const Base::Weights& weights = base_->weights();
-    return weights.operators == Operators::tiles && weights.dtype == at::kBFloat16 && tile_kernel() ? kPackRows : 0;
   }
 
   void embed_pack(std::span<const Segment> pack, std::vector<std::vector<float>>& embeddings) const {
@@ -73,6 +68,7 @@ class BaseEmbedder final : public Embedder {
   const std::int64_t layers_;
   const std::size_t tokens_max_;
   const bool int8_;
+  const std::int64_t pack_rows_;
   mutable Workspace workspace_;  // scratch alone: an embedder belongs to one thread
 };
 
@@ -167,11 +163,17 @@ Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
   const std::string& products = options.products;
   if (products != "auto" && products != "int8" && products != "full")
     return Error{Fault::bad_config, "encoder products \"" + products + "\" are none of auto, int8, full."};
+  if (products == "int8" && base->weights().operators == Operators::library)
+    return Error{Fault::bad_config, "encoder products \"int8\" are for the CPU, in a precision that it multiplies."};
   const bool int8 = products == "int8" || (products == "auto" && base->weights().prefers_int8);
   return make_base_embedder(base, *layers, options.tokens_max, int8);
 }
 
 }  // namespace
+
+std::int64_t pack_rows(const Base::Weights& weights) {
+  return weights.operators == Operators::tiles && weights.dtype == at::kBFloat16 && tile_kernel() ? 512 : 0;
+}
 
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
                                              std::uint32_t tokens_max, bool int8) {

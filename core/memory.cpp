@@ -77,7 +77,8 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
 
 std::size_t encoder_memory(const EncoderOptions& options, const Base& base) {
   if (options.kind.starts_with("base:"))
-    return forward_bytes(base.weights(), nullptr, std::max<std::int64_t>(options.tokens_max, kPackRows), 1);
+    return forward_bytes(base.weights(), nullptr, std::max<std::int64_t>(options.tokens_max, pack_rows(base.weights())),
+                         1);
   std::error_code absent;
   const auto file = std::filesystem::file_size(options.path + "/model.safetensors", absent);
   // In float32, whatever the file holds. A forward pass of 512 tokens takes 60 MB and grows with their square.

@@ -51,6 +51,10 @@ struct ScratchSizes {
   }
 };
 
+/// Rows of a block that are packed before they become 8-bit integers: the widest blocks of the file, and whole groups.
+constexpr std::int64_t kInt8Packed = 256;
+static_assert(kInt8Packed % kInt8Group == 0);
+
 inline std::int64_t int8_groups(std::int64_t depth) { return (depth + kInt8Group - 1) / kInt8Group; }
 
 /// expanded: elements of a block of a quantised matrix that pack wants to expand first.
@@ -59,7 +63,7 @@ ScratchSizes scratch_sizes(std::int64_t depth, std::int64_t width, std::int64_t 
   ScratchSizes sizes{0, kGroupPanels * panel_size<T>(width), expanded, kGroupPanels * kTileRows * kPanel};
   if (int8) {
     const std::int64_t chunk = chunk_depth<std::uint8_t>(depth);
-    sizes.panels = kGroupPanels * panel_size<T>(kInt8Group);
+    sizes.panels = kGroupPanels * panel_size<T>(kInt8Packed);
     sizes.int8 = kGroupPanels * panel_size<std::uint8_t>(chunk);
     sizes.steps = kGroupPanels * int8_groups(chunk) * kPanel;
   } else {
@@ -136,13 +140,13 @@ std::int64_t rounded_panels(const PanelProduct<T>& product, const PanelBlock& bl
   return last == kPanel || (2 * last == kPanel && !product.int8) ? block.count : block.count - 1;
 }
 
-/// Packs a block and turns it into 8-bit integers, kInt8Group rows of it at a time.
+/// Packs a block and turns it into 8-bit integers, kInt8Packed rows of it at a time.
 template <class T, class Pack>
 void pack_int8(PanelBlock block, PanelScratch<T>& scratch, Pack pack) {
   const std::int64_t size = panel_size<std::uint8_t>(block.depth), steps = int8_groups(block.depth) * kPanel;
   const std::int64_t first = block.begin, end = first + block.depth;
-  for (; block.begin < end; block.begin += kInt8Group) {
-    block.depth = std::min(kInt8Group, end - block.begin);
+  for (; block.begin < end; block.begin += kInt8Packed) {
+    block.depth = std::min(kInt8Packed, end - block.begin);
     const Packed<T> packed = pack(block, scratch);
     const std::int64_t done = block.begin - first;
     for (std::int64_t p = 0; p < block.count; ++p)

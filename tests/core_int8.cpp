@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/gemm.hpp"
+#include "core/linear.hpp"
+#include "core/quantisation.hpp"
 #include "tests/step_fixture.hpp"
 
 using namespace kpool;
@@ -167,6 +169,59 @@ TEST_CASE("int8: a step's gradient is nearly that of full precision, its loss th
         CHECK(off < 0.02);
         CHECK(at::equal(train(*int8, workspace, Kept::least).gradient, train(*int8, workspace, Kept::least).gradient));
       }
+}
+
+TEST_CASE("int8: linears of any shape stay within linear_bytes, mapped ones give what dense ones do", "[int8]") {
+  std::mt19937 engine(4);
+  for (const auto& [rows, columns] : {std::pair<int64_t, int64_t>{1536, 288}, {288, 768}, {70, 512}, {3300, 256}})
+    for (const std::string& precision : precisions())
+      for (const GgmlType type : {GgmlType::q4_k, GgmlType::q6_k}) {
+        if (columns % 256 != 0 && type == GgmlType::q6_k) continue;
+        const at::ScalarType dtype = precision == "float32" ? at::kFloat : at::kBFloat16;
+        const bool blocks = columns % 256 == 0;
+        INFO(rows << " x " << columns << ", " << precision << ", type " << static_cast<int>(type));
+        const auto layout = *block_layout(static_cast<std::uint32_t>(blocks ? type : GgmlType::q4_0));
+        std::string bytes(static_cast<std::size_t>(rows * columns / layout.elements * layout.bytes), '\0');
+        for (char& byte : bytes) byte = static_cast<char>(engine() & 0x2d);  // no scale is a NaN or large
+        GgufTensor tensor;
+        tensor.type = blocks ? type : GgmlType::q4_0;
+        tensor.shape = {rows, columns};
+        tensor.data = std::as_bytes(std::span(bytes));
+        FrozenMatrix mapped{.rows = rows, .columns = columns, .dtype = dtype, .parts = {{&tensor}}};
+        mapped.int8_gradients = true;
+        FrozenMatrix dense = mapped;
+        dense.panels = mapped.packed();
+        dense.parts.clear();
+        constexpr int64_t tokens = 64;
+        for (const int threads : {1, 4}) {
+          use_threads(static_cast<std::uint32_t>(threads));
+          const at::Tensor in = random_rows(tokens, columns, dtype, 1);
+          at::Tensor outs[2] = {at::empty({tokens, rows}, dtype), at::empty({tokens, rows}, dtype)}, none;
+          for (int i = 0; i < 2; ++i) {
+            const FrozenMatrix& matrix = i == 0 ? dense : mapped;
+            Workspace workspace;
+            workspace.reserve(linear_bytes(matrix, 0, tokens, threads));
+            project({matrix, nullptr, nullptr, 0, true}, in, none, outs[i], workspace);
+          }
+          CHECK(at::equal(outs[0], outs[1]));
+          const at::Tensor exact = in.to(at::kFloat).mm(mapped.expanded().to(at::kFloat).t());
+          CHECK(distance(outs[0].to(at::kFloat), exact) < 0.03);
+        }
+      }
+}
+
+TEST_CASE("int8: a step of a model whose products are wide fits the plan", "[int8]") {
+  for (const std::string& precision : precisions()) {
+    TinyModel model;
+    model.hidden = 288, model.heads = model.kv_heads = 6, model.ffn = 768;
+    const auto base = load(model, {.precision = precision, .gradients = "int8"});
+    for (const std::uint32_t threads : {1U, 3U, 12U}) {
+      use_threads(threads);
+      Workspace workspace = make_workspace(base->weights());
+      CHECK(at::isfinite(train(*base, workspace, Kept::least).gradient).all().item<bool>());
+    }
+  }
+  use_threads(2);
 }
 
 TEST_CASE("int8: gradients are a choice", "[int8]") {

@@ -69,8 +69,8 @@ struct RowKernels {
   /// q = x / step rounded, step = largest |x| / 127 of each group. out: q (n), zero to the next multiple of 4; steps,
   /// offsets: (groups); offsets: -128 times the group's sum of q, which takes pack_int8's shift back.
   void (*quantise)(const T* x, std::int64_t n, std::int8_t* out, float* steps, std::int32_t* offsets);
-  /// The same for a panel, a step for each column of each group. panel: (depth, kPanel) as pack_rows gives it. out:
-  /// q + 128, (depth / 4 rounded up, kPanel, 4); steps: (groups, kPanel).
+  /// The same for a panel of finite numbers, a step for each column of each group. panel: (depth, kPanel) as pack_rows
+  /// gives it. out: q + 128, (depth / 4 rounded up, kPanel, 4); steps: (groups, kPanel).
   void (*pack_int8)(const T* panel, std::int64_t depth, std::uint8_t* out, float* steps);
 };
 
