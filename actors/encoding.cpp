@@ -5,11 +5,6 @@
 #include <spdlog/spdlog.h>
 
 namespace kpool {
-namespace {
-
-constexpr int careful_groups_max = 64;
-
-}  // namespace
 
 Status Encoding::open() {
   auto made = make_();
@@ -19,7 +14,6 @@ Status Encoding::open() {
   auto journal = FlightJournal::open(journal_place_);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
-  if (journal_->after_crash()) careful_groups_ = careful_groups_max;
   return Done{};
 }
 
@@ -31,7 +25,7 @@ Status Encoding::start(std::uint64_t group, Outbox&) {
 Status Encoding::on_message(pipeline::Message message, Outbox& out) {
   if (auto* barrier = std::get_if<pipeline::Barrier>(&message)) {
     const pipeline::Barrier mine{barrier->group, name(id())};
-    careful_groups_ = std::max(0, careful_groups_ - 1);
+    if (journal_) journal_->end_group();
     group_ = barrier->group;
     out.send(StageId::persistence, mine);
     out.send(StageId::routing, mine);
@@ -59,8 +53,9 @@ Status Encoding::on_message(pipeline::Message message, Outbox& out) {
 /// Together is faster. After a crash, or where one of them makes the encoder throw, one by one, which shows whose fault
 /// it is.
 std::vector<Encoded> Encoding::encode(std::vector<Record> records) {
-  const auto suspect = [&](const Record& record) { return journal_ && journal_->is_poison(record.origin); };
-  if (records.size() > 1 && careful_groups_ == 0 && std::none_of(records.begin(), records.end(), suspect)) {
+  const auto suspect = [&](const Record& record) { return journal_->is_poison(record.origin); };
+  const bool careful = journal_ && (journal_->careful() || std::any_of(records.begin(), records.end(), suspect));
+  if (records.size() > 1 && !careful) {
     try {
       return encoder_->encode(records);
     } catch (const std::exception& error) {

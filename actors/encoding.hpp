@@ -36,7 +36,6 @@ class Encoding : public Stage {
   std::unique_ptr<FlightJournal> journal_;
   std::unique_ptr<Encoder> encoder_;
   std::uint64_t group_ = 0;  ///< of the last barrier
-  int careful_groups_ = 0;   ///< so many groups to come are encoded record by record, to find what crashed
   std::uint64_t records_ = 0, tokens_ = 0, refused_ = 0;
 };
 

@@ -65,6 +65,7 @@ FlightJournal::FlightJournal(Page* page, int file, std::uint64_t pool) : page_(p
   if (page_->pool != pool) *page_ = Page{};
   page_->pool = pool;
   after_crash_ = page_->crashed != 0;
+  if (after_crash_) careful_groups_ = 64;
   if (after_crash_ && page_->seq != 0) blame({page_->source, page_->seq});
   page_->crashed = 0;
   page_->seq = 0;

@@ -36,6 +36,10 @@ class FlightJournal {
   bool is_poison(const Origin& origin) const;
   /// The life before this one ended by a crash, whatever was in hand.
   bool after_crash() const { return after_crash_; }
+  /// True after a crash until so many groups have ended as can have been in flight (commit.groups_in_flight is at most
+  /// 64): the stage works record by record, so that what is in hand is what crashes.
+  bool careful() const { return careful_groups_ > 0; }
+  void end_group() { careful_groups_ -= careful(); }
   /// The process is about to end because of what is in hand. Async-signal-safe.
   void mark_crash();
   /// Marks all open journals when a fatal signal comes, then lets it do what it does. Call once, in main.
@@ -55,6 +59,7 @@ class FlightJournal {
   Page* const page_;
   const int file_;  ///< holds the lock
   bool after_crash_ = false;
+  int careful_groups_ = 0;
 };
 
 }  // namespace kpool

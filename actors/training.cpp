@@ -10,11 +10,6 @@
 
 namespace kpool {
 
-namespace {
-// More than can be in flight at a crash (commit.groups_in_flight is at most 64).
-constexpr int careful_groups_max = 64;
-}  // namespace
-
 Status Training::open() {
   auto made = make_();
   if (!made) return made.error();
@@ -23,7 +18,6 @@ Status Training::open() {
   auto journal = FlightJournal::open(journal_place_);
   if (!journal) return journal.error();
   journal_ = *std::move(journal);
-  if (journal_->after_crash()) careful_groups_ = careful_groups_max;
   return Done{};
 }
 
@@ -91,7 +85,7 @@ void Training::learn(Routed routed, Outbox& out) {
   try {
     tell(learner_->learn(routed.slot, std::move(routed.sample)), out);
     // A step trains many records; alone in it, the one that crashes is the one in hand.
-    if (careful_groups_ > 0) tell(learner_->flush(), out);
+    if (journal_ && journal_->careful()) tell(learner_->flush(), out);
   } catch (...) {  // the slot may be half-way: start anew from the last commit, and remember the record
     if (journal_) journal_->mark_crash();
     throw;
@@ -142,7 +136,7 @@ void Training::watch(const StepReport& report) {
 
 void Training::barrier(std::uint64_t group, Outbox& out) {
   flush(out);
-  careful_groups_ = std::max(0, careful_groups_ - 1);
+  if (journal_) journal_->end_group();
   kill_point("barrier.training");
   const auto dirty = learner_->take_dirty();
   queue_.emplace_front(Saved{group});  // before whatever the queue holds yet

@@ -50,7 +50,6 @@ class Training : public Stage {
   std::unique_ptr<Learner> learner_;
   std::deque<Item> queue_;  ///< what one frame held: none is read before it is empty
   std::uint64_t group_ = 0;  ///< of the last barrier
-  int careful_groups_ = 0;   ///< so many groups to come are trained record by record, to find what crashed
   struct Rate { double rate = 0; std::optional<double> cliff; };
   std::map<std::uint32_t, Rate> rates_;  ///< by slot, as of its last step in this life
   std::uint64_t steps_ = 0, tokens_ = 0, rolled_back_ = 0;

@@ -6,6 +6,7 @@
 #include "actors/encoding.hpp"
 #include "actors/serving.hpp"
 #include "tests/actors_support.hpp"
+#include "tests/temporary_directory.hpp"
 
 using namespace kpool;
 using namespace kpool::testing;
@@ -13,10 +14,12 @@ using namespace kpool::pipeline;
 
 namespace {
 
-/// Throws at "throw", refuses "refuse", encodes the rest.
+/// Throws at "throw", refuses "refuse", encodes the rest. calls: how many records each call had.
 class ScriptedEncoder : public Encoder {
  public:
+  explicit ScriptedEncoder(std::vector<std::size_t>* calls = nullptr) : calls_(calls) {}
   std::vector<Encoded> encode(std::vector<Record> records) override {
+    if (calls_) calls_->push_back(records.size());
     std::vector<Encoded> results;
     for (const Record& record : records) {
       if (record.text == "throw") throw std::runtime_error("a library gave up");
@@ -26,6 +29,9 @@ class ScriptedEncoder : public Encoder {
     return results;
   }
   std::size_t width() const override { return 1; }
+
+ private:
+  std::vector<std::size_t>* const calls_;
 };
 
 struct Fixture {
@@ -62,6 +68,37 @@ TEST_CASE("a record that the encoder refuses or fails on is refused alone") {
   CHECK(refused[0].records[0].reason == Refusal::no_tokens);
   CHECK(refused[0].records[1].reason == Refusal::internal);
   CHECK(refused[0].records[1].origin.seq == 3);
+}
+
+TEST_CASE("records are encoded together, but one by one after one of them made the encoder throw, or after a crash") {
+  using Calls = std::vector<std::size_t>;
+  const TemporaryDirectory directory;
+  const JournalPlace place{directory.file("journal"), "pool"};
+  const auto calls_of = [&](std::vector<std::string> texts, int groups_before) {
+    Calls calls;
+    FakeOutbox out;
+    Encoding encoding([&]() -> Result<std::unique_ptr<Encoder>> {
+      return std::unique_ptr<Encoder>(new ScriptedEncoder(&calls));
+    }, "id", place);
+    REQUIRE(encoding.open());
+    REQUIRE(encoding.start(4, out));
+    for (int i = 0; i < groups_before; ++i) REQUIRE(encoding.on_message(Barrier{5u + i, "ingestion"}, out));
+    Records frame;
+    for (std::size_t i = 0; i < texts.size(); ++i) frame.records.push_back({{0, i + 1}, 0, texts[i]});
+    REQUIRE(encoding.on_message(std::move(frame), out));
+    return calls;
+  };
+  CHECK(calls_of({"a", "b", "c"}, 0) == Calls{3});
+  CHECK(calls_of({"a", "throw", "c"}, 0) == Calls{3, 1, 1, 1});
+  const auto crash = [&] {
+    auto journal = FlightJournal::open(place);
+    REQUIRE(journal);
+    (*journal)->mark_crash();
+  };
+  crash();
+  CHECK(calls_of({"a", "b", "c"}, 63) == Calls{1, 1, 1});
+  crash();
+  CHECK(calls_of({"a", "b", "c"}, 64) == Calls{3});
 }
 
 TEST_CASE("nothing is sent on where all records were refused, and the reverse") {

@@ -127,7 +127,11 @@ TEST_CASE("a journal in use is left alone by a second daemon, whichever its pool
   }
   first->mark_crash();
   first.reset();
-  CHECK(opened(path)->after_crash());  // what was in hand is still known
+  const auto after = opened(path);
+  CHECK(after->after_crash());  // what was in hand is still known
+  for (int group = 0; group < 64; ++group, after->end_group()) CHECK(after->careful());
+  after->end_group();
+  CHECK_FALSE(after->careful());
 }
 
 TEST_CASE("a full tmpfs is an error that names the path, not a SIGBUS") {
