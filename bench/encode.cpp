@@ -64,6 +64,17 @@ double measure_router(Encoder& encoder, const Tokenizer& tokenizer) {
   return 1e6 * seconds([&] { for (; i < 4000; ++i) route(i); }) / 2000;
 }
 
+/// A learner of one open slot that measures nothing.
+std::unique_ptr<Learner> one_slot(const std::shared_ptr<const Base>& base, std::uint32_t threads) {
+  LearnerOptions options;
+  options.slots = 1;
+  options.threads = threads;
+  options.gain_every = options.sharpness_every = 0;
+  auto learner = make_learner(options, base);
+  learner->open({0, 1});
+  return learner;
+}
+
 struct Case {
   std::string encoder;
   std::string path;
@@ -76,12 +87,7 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
   EncoderOptions options{what.encoder, what.path};
   options.threads = what.threads;
   const auto encoder = value_or_exit(make_encoder(options, base));
-  LearnerOptions learning;
-  learning.slots = 1;
-  learning.threads = what.threads;
-  learning.gain_every = learning.sharpness_every = 0;
-  const auto learner = make_learner(learning, base);
-  learner->open({0, 1});
+  const auto learner = one_slot(base, what.threads);
   Text text(1);
   const std::size_t records = tokens_per_step / what.tokens;
   std::vector<std::string> texts;
@@ -117,7 +123,7 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
                {"share_of_step", rounded(median(shares), 4)}});
 }
 
-/// The first records of the files, in turns, until there are so many tokens.
+/// The first records of the files, in turns, until there are so many tokens or one of the files has ended.
 std::vector<std::string> first_records(std::span<char*> files, const Tokenizer& tokenizer, std::size_t tokens) {
   std::vector<std::ifstream> open;
   for (const char* file : files) {
@@ -141,12 +147,7 @@ void measure_files(std::span<char*> files, std::uint32_t threads, const std::sha
   EncoderOptions options;
   options.threads = threads;
   const auto encoder = value_or_exit(make_encoder(options, base));
-  LearnerOptions learning;
-  learning.slots = 1;
-  learning.threads = threads;
-  learning.gain_every = learning.sharpness_every = 0;
-  const auto learner = make_learner(learning, base);
-  learner->open({0, 1});
+  const auto learner = one_slot(base, threads);
   const auto texts = first_records(files, tokenizer, 24 * tokens_per_step);
   const double routing = measure_router(*encoder, tokenizer);
   std::vector<double> shares;

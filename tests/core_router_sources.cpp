@@ -18,8 +18,9 @@ void make_kin(GaussianDomains& domains, double distance) {
         domains.centres[0][i] + static_cast<float>(std::sqrt(distance)) * (i % 2 == 0 ? 1.0F : -1.0F);
 }
 
-std::size_t births(double join_distance, double distance, int barrier_every) {
+std::size_t births(double join_distance, double distance, int barrier_every, std::uint32_t slots = 5) {
   RoutingOptions options;
+  options.slots = slots;
   options.join_distance = join_distance;
   RouterBench bench(options);
   GaussianDomains domains(21);
@@ -39,6 +40,15 @@ TEST_CASE("another source of a known domain trains its slot") {
     CHECK(births(1.5, 1.0, barrier_every) == 2);
     CHECK(births(0, 1.0, barrier_every) == 3);    // told apart, and nothing joins
     CHECK(births(1.5, 4.0, barrier_every) == 3);  // too far
+  }
+}
+
+TEST_CASE("where every slot is taken, another source joins from farther") {
+  for (const int barrier_every : {0, 13}) {
+    CAPTURE(barrier_every);
+    CHECK(births(1.5, 1.65, barrier_every, 3) == 3);
+    CHECK(births(1.5, 1.65, barrier_every, 2) == 2);
+    CHECK(births(1.5, 2.3, barrier_every, 2) > 2);
   }
 }
 
