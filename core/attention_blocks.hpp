@@ -73,7 +73,7 @@ inline float scale_of(const BaseShape& shape) {
 /// waste less on the diagonal.
 inline std::int64_t rows_per_block(const BaseShape& shape) {
   constexpr std::int64_t kMost = 128, kStacked = 256;
-  if (tile_kernel()) return kGrain;
+  if (multiplies_bfloat16()) return kGrain;
   return std::clamp(grain_below(kStacked * shape.kv_heads / shape.heads), kGrain, kMost);
 }
 

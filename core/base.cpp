@@ -143,8 +143,7 @@ class Loader {
     if (gradients == "int8" && weights_.operators == Operators::library && !options_.library)
       refuse("gradients \"int8\" are for the CPU, in a precision that it multiplies in hardware.");
     const bool tiles = weights_.operators == Operators::tiles;
-    weights_.prefers_int8 =
-        tiles && options_.precision != "float32" && int8_is_faster(weights_.dtype == at::kBFloat16);
+    weights_.prefers_int8 = tiles && options_.precision != "float32" && int8_is_faster();
     int8_gradients_ = tiles && (gradients == "int8" || (gradients == "auto" && weights_.prefers_int8));
   }
 

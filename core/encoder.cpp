@@ -172,7 +172,7 @@ Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
 }  // namespace
 
 std::int64_t pack_rows(const Base::Weights& weights) {
-  return weights.operators == Operators::tiles && weights.dtype == at::kBFloat16 && tile_kernel() ? 512 : 0;
+  return weights.operators == Operators::tiles && weights.dtype == at::kBFloat16 ? 512 : 0;
 }
 
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,

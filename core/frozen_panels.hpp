@@ -28,11 +28,15 @@ template <class T>
 Packed<T> pack_block(const T* from, std::int64_t stride, std::int64_t columns, const PanelBlock& block,
                      PanelScratch<T>& scratch) {
   const std::int64_t step = panel_size<T>(block.depth);
-  for (std::int64_t p = 0; p < block.count; ++p) {
-    const std::int64_t column = (block.panel + p) * kPanel;
-    simd::rows<T>().pack_rows(from + block.begin * stride + column, stride, block.depth,
-                              std::min(kPanel, columns - column), scratch.panels + p * step);
-  }
+  constexpr std::int64_t kRows = 16;  // of all panels before the next: rows lie far apart
+  for (std::int64_t row = 0; row < block.depth; row += kRows)
+    for (std::int64_t p = 0; p < block.count; ++p) {
+      const std::int64_t column = (block.panel + p) * kPanel, rows = std::min(kRows, block.depth - row);
+      const T* at = from + (block.begin + row) * stride + column;
+      for (std::int64_t ahead = kRows; ahead < 2 * kRows; ++ahead) __builtin_prefetch(at + ahead * stride);
+      simd::rows<T>().pack_rows(at, stride, rows, std::min(kPanel, columns - column),
+                                scratch.panels + p * step + panel_size<T>(row));
+    }
   return {scratch.panels, step};
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/gemm.hpp"
 #include "core/result.hpp"
 
 namespace kpool {
@@ -53,6 +54,11 @@ LoraLayout::LoraLayout(const BaseShape& shape, std::int64_t rank, std::int64_t t
     add(layer + "mlp.", shape.hidden, {{"gate_proj", shape.ffn}, {"up_proj", shape.ffn}});
     add(layer + "mlp.", shape.ffn, {{"down_proj", shape.hidden}});
   }
+}
+
+std::int64_t LoraLayout::width(const LoraGroup& group) const {
+  const std::int64_t whole = whole_depth();
+  return (static_cast<std::int64_t>(group.count) * rank + whole - 1) / whole * whole;
 }
 
 void draw_lora(const LoraLayout& layout, std::uint64_t seed, std::uint64_t generation, std::span<float> out) {

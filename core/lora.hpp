@@ -35,9 +35,7 @@ struct LoraLayout {
   std::vector<LoraPlace> places;
   std::vector<LoraGroup> groups;  ///< four per layer from first_layer on: qkv, output, gate_up, down
   /// Columns of the group's bent input (LoraMatrices).
-  std::int64_t width(const LoraGroup& group) const {
-    return (static_cast<std::int64_t>(group.count) * rank + 15) / 16 * 16;
-  }
+  std::int64_t width(const LoraGroup& group) const;
 };
 
 /// Draws A as PEFT does, kaiming_uniform(a = sqrt 5), from a counter-based generator keyed by seed,

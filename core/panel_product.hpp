@@ -24,8 +24,7 @@ constexpr std::int64_t kPanelStride = kTileRows * kPanel;  ///< from one panel's
 /// chunk by chunk. Our own kernel reads panels that exceed the first cache as fast as others; brgemm does not.
 template <class T>
 std::int64_t chunk_depth(std::int64_t depth) {
-  const bool own = sizeof(T) == 1 || (sizeof(T) == sizeof(Bf16) && tile_kernel());
-  const std::int64_t chunk = (own ? 3072 : 1024) / static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t chunk = (sizeof(T) == sizeof(float) ? 1024 : 3072) / static_cast<std::int64_t>(sizeof(T));
   return depth <= chunk + chunk / 2 ? depth : chunk;
 }
 
@@ -135,7 +134,7 @@ std::int64_t columns_of(const PanelProduct<T>& product, const PanelBlock& block,
 /// How many of the block's panels, from the first on, our own kernel rounds and writes: whole ones and half ones.
 template <class T>
 std::int64_t rounded_panels(const PanelProduct<T>& product, const PanelBlock& block) {
-  if (sizeof(T) != sizeof(Bf16) || !product.out || !tile_kernel()) return 0;
+  if (sizeof(T) != sizeof(Bf16) || !product.out) return 0;
   const std::int64_t last = columns_of(product, block, block.count - 1);
   return last == kPanel || (2 * last == kPanel && !product.int8) ? block.count : block.count - 1;
 }
@@ -199,22 +198,21 @@ void multiply_chunk(const PanelProduct<T>& product, const PanelBlock& block, std
   float* sums = scratch.sums + p * kPanelStride;
   const bool add = block.begin > 0 || product.bias;
   if constexpr (sizeof(T) == sizeof(Bf16)) {
-    if (const TileKernel kernel = tile_kernel()) {
-      simd::TileProduct tile{.rows = rows};
-      if (rounds) tile = rest_of(product, block, p, row, rows, scratch);
-      tile.depth = (block.depth + 1) / 2 * 2;
-      tile.a = a;
-      tile.a_stride = product.a_stride;
-      tile.panel = panel;
-      tile.sums = sums;
-      tile.sums_stride = kPanel;
-      tile.add = add;
-      if (2 * columns_of(product, block, p) <= kPanel) tile.columns = kPanel / 2;
-      tile.next = panel + packed.stride;
-      return kernel(tile);
-    }
+    simd::TileProduct tile{.rows = rows};
+    if (rounds) tile = rest_of(product, block, p, row, rows, scratch);
+    tile.depth = (block.depth + 1) / 2 * 2;
+    tile.a = a;
+    tile.a_stride = product.a_stride;
+    tile.panel = panel;
+    tile.sums = sums;
+    tile.sums_stride = kPanel;
+    tile.add = add;
+    if (2 * columns_of(product, block, p) <= kPanel) tile.columns = kPanel / 2;
+    tile.next = panel + packed.stride;
+    simd::kernels().multiply(tile);
+  } else {
+    multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
   }
-  multiply(rows, block.depth, a, product.a_stride, panel, sums, kPanel, add);
 }
 
 /// Multiplies one group of panels with rows [first, last).

@@ -96,8 +96,10 @@ void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, bool a
     }
   const int64_t sums_stride = kPanel + 8;
   std::vector<float> sums(rows * sums_stride, 0.5f);
+  if (set.begin_tiles) set.begin_tiles();
   set.multiply_int8({rows, depth, left.q.data(), stride, left.steps.data(), left.offsets.data(), groups, bytes.data(),
                      steps.data(), sums.data(), sums_stride, add});
+  if (set.end_tiles) set.end_tiles();
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t c = 0; c < sums_stride; ++c) {
       const float sum = sums[i * sums_stride + c];
@@ -130,7 +132,7 @@ std::vector<std::string> precisions() {
 TEST_CASE("int8: rows, panels and their product are those of double precision", "[int8]") {
   const simd::KernelSets sets = simd::kernel_sets();
   for (int s = 0; s < sets.count; ++s)
-    for (const int64_t rows : {1, 2, 5, 6, 7, 13})
+    for (const int64_t rows : {1, 2, 5, 6, 7, 13, 16, 33, 64})
       for (const int64_t depth : {4, 7, 64, 128, 130, 300})
         for (const bool add : {false, true}) {
           check_product<float>(*sets.sets[s], rows, depth, add);
@@ -240,7 +242,7 @@ TEST_CASE("int8: gradients are a choice", "[int8]") {
   CHECK_FALSE(layer({.precision = "float32"}).int8_gradients);
   CHECK_FALSE(layer({.gradients = "full"}).int8_gradients);
   CHECK(layer({.precision = "float32", .gradients = "int8"}).int8_gradients);
-  CHECK(layer({}).int8_gradients == int8_is_faster(multiplies_bfloat16()));
+  CHECK(layer({}).int8_gradients == int8_is_faster());
   const auto refused = try_load({}, {.gradients = "int4"});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().message == "gradients \"int4\" are none of auto, int8, full.");

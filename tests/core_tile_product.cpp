@@ -91,16 +91,19 @@ TEST_CASE("tile product: sums and rounded results of any height", "[simd]") {
   const KernelSets sets = kernel_sets();
   int found = 0;
   for (int s = 0; s < sets.count; ++s) {
-    if (!sets.sets[s]->multiply) continue;
+    const Kernels& set = *sets.sets[s];
+    if (!set.multiply) continue;
     ++found;
-    for (const int64_t rows : {1, 5, 11, 12, 13, 24, 32, 67})
+    if (set.begin_tiles) set.begin_tiles();
+    for (const int64_t rows : {1, 5, 11, 12, 13, 16, 24, 32, 48, 67})
       for (const int64_t depth : {2, 64, 130})
         for (const int64_t columns : {kPanel, kPanel / 2})
           for (const bool add : {false, true}) {
-            INFO(rows << " rows, depth " << depth << ", " << columns << " columns, add " << add);
-            check_sums(*sets.sets[s], {rows, depth, 16, columns, add});
-            check_rounded(*sets.sets[s], {rows, depth, 16, columns, add});
+            INFO(set.name << ", " << rows << " rows, depth " << depth << ", " << columns << " columns, add " << add);
+            check_sums(set, {rows, depth, 16, columns, add});
+            check_rounded(set, {rows, depth, 16, columns, add});
           }
+    if (set.end_tiles) set.end_tiles();
   }
   if (found == 0) WARN("skipped: no set of this processor has AVX512-BF16");
 }

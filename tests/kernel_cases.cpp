@@ -114,8 +114,10 @@ std::vector<KernelCase> kernel_cases(const simd::Kernels& set) {
   const auto panel = std::make_shared<std::vector<std::uint8_t>>(kWide * kPanel, 130);
   const auto offsets = std::make_shared<std::vector<std::int32_t>>(rows * groups);
   cases.push_back({"multiply_int8", rows * kPanel, rows * (kWide + 4 * kPanel), [=, &set] {
+    if (set.begin_tiles) set.begin_tiles();
     set.multiply_int8({rows, kWide, values->data(), kWide, b->wide[0], offsets->data(), groups, panel->data(),
                        b->wide[1], b->wide[2], kPanel, false});
+    if (set.end_tiles) set.end_tiles();
   }});
   cases.push_back({"maximum.f32", kTokens, 4 * kTokens, [=, &set] {
     b->wide[2][0] = set.maximum(b->wide[0], kTokens);

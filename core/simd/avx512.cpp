@@ -1,4 +1,5 @@
 #if defined(__x86_64__)
+#include "core/simd/quantise_avx512.hpp"
 #include "core/simd/tile_product_avx512.hpp"
 #include "core/simd/set.hpp"  // after the vectors that it is made of
 

@@ -36,29 +36,36 @@ KPOOL_INLINE I dot_int8(I sums, I bytes, I signed_bytes) {
 constexpr bool kDotsInt8 = true;
 #endif
 
-/// A NaN or an infinity makes its group's step a NaN: nothing is lost that would stop a step.
+/// One group. A NaN or an infinity makes its step a NaN: nothing is lost that would stop a step.
+template <class T>
+KPOOL_INLINE void quantise_group(const T* x, std::int64_t n, std::int8_t* out, float* step, std::int32_t* offset) {
+  const Accumulators most = reduce(n, V{}, [&](std::int64_t i, auto lanes, V& m) __attribute__((always_inline)) {
+    m = at_least(magnitude(load(x + i, lanes)), m);
+  });
+  const float largest_value = largest(at_least(at_least(most.a, most.b), at_least(most.c, most.d)));
+  const V inverse = broadcast(largest_value > kLeast ? 127 / largest_value : 0);
+  const float sum = total(reduce(n, V{}, [&](std::int64_t i, auto lanes, V& s) __attribute__((always_inline)) {
+    const V shifted = load(x + i, lanes) * inverse + kRound;
+    store_low_bytes(out + i, (I)shifted, lanes);
+    s += inside(shifted - kRound, lanes);
+  }));
+  *step = largest_value * (1 / 127.0f) + sum * 0.0f;
+  *offset = sum == sum ? -kZeroByte * static_cast<std::int32_t>(sum) : 0;
+}
+
 template <class T>
 void quantise(const T* x, std::int64_t n, std::int8_t* out, float* steps, std::int32_t* offsets) {
   for (std::int64_t i = n; i % 4 != 0; ++i) out[i] = 0;
-  for (std::int64_t begin = 0; begin < n; begin += kInt8Group, x += kInt8Group, out += kInt8Group) {
-    const std::int64_t count = n - begin < kInt8Group ? n - begin : kInt8Group;
-    V most{}, nothing{}, sum{};
-    each(count, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
-      const V value = load(x + i, lanes);
-      most = at_least(magnitude(value), most);
-      nothing += value * 0.0f;
-    });
-    const float largest_value = largest(most);
-    const V inverse = broadcast(largest_value > kLeast ? 127 / largest_value : 0);
-    each(count, [&](std::int64_t i, auto lanes) __attribute__((always_inline)) {
-      const V shifted = load(x + i, lanes) * inverse + kRound;
-      store_low_bytes(out + i, (I)shifted, lanes);
-      sum += inside(shifted - kRound, lanes);
-    });
-    const float total_value = total(sum), step = largest_value * (1 / 127.0f) + total(nothing);
-    *steps++ = step;
-    *offsets++ = step == step ? -kZeroByte * static_cast<std::int32_t>(total_value) : 0;
+  for (; n >= kInt8Group; n -= kInt8Group, x += kInt8Group, out += kInt8Group) {
+#if defined(KPOOL_QUANTISE_BF16)
+    if constexpr (sizeof(T) == sizeof(Bf16)) {
+      quantise_group(x, out, steps++, offsets++);
+      continue;
+    }
+#endif
+    quantise_group(x, kInt8Group, out, steps++, offsets++);
   }
+  if (n > 0) quantise_group(x, n, out, steps, offsets);
 }
 
 /// The elements of one vector of columns in two rows of a panel.
@@ -77,9 +84,16 @@ void pack_int8(const T* panel, std::int64_t depth, std::uint8_t* out, float* ste
   constexpr std::int64_t pair = sizeof(T) == sizeof(float) ? 1 : 2;  // elements along the depth that lie together
   for (std::int64_t begin = 0; begin < depth; begin += kInt8Group, steps += kPanel) {
     const std::int64_t end = begin + kInt8Group < depth ? begin + kInt8Group : depth;
+#if defined(KPOOL_QUANTISE_BF16)
+    if constexpr (sizeof(T) == sizeof(Bf16))
+      if (end - begin == kInt8Group) {
+        pack_int8_group(panel + begin * kPanel, out + begin * kPanel, steps);
+        continue;
+      }
+#endif
     for (std::int64_t column = 0; column < kPanel; column += kWidth) {
       const T* at = panel + column * pair;
-      V most{}, two[2];
+      V most{}, odd{}, two[2];  // the largest of even rows and of odd ones
       const auto rows = [&](std::int64_t d) __attribute__((always_inline)) {
         if (pair == 1 && d + 1 == depth) two[0] = load((const float*)(at + d * kPanel), Full{}), two[1] = V{};
         else load_two(at + d * kPanel, two);
@@ -87,8 +101,10 @@ void pack_int8(const T* panel, std::int64_t depth, std::uint8_t* out, float* ste
       for (std::int64_t d = begin; d < end; d += 2) {
         __builtin_prefetch(at + (d + kInt8Group) * kPanel);  // weights come from memory
         rows(d);
-        most = at_least(magnitude(two[0]), at_least(magnitude(two[1]), most));
+        most = at_least(magnitude(two[0]), most);
+        odd = at_least(magnitude(two[1]), odd);
       }
+      most = at_least(odd, most);
       const V inverse = only_from(most, broadcast(kLeast), 127.0f / most);
       store(steps + column, most * (1 / 127.0f), Full{});
       for (std::int64_t d = begin; d < end; d += 4) {

@@ -15,6 +15,13 @@ KernelSets find_sets() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") &&
       __builtin_cpu_supports("avx512vnni")) {
     found.sets[found.count++] = &avx512_kernels;
+    static Kernels with_amx = avx512_kernels;
+    with_amx.name = "amx";
+    with_amx.multiply = multiply_amx;
+    with_amx.multiply_int8 = multiply_int8_amx;
+    with_amx.begin_tiles = begin_amx;
+    with_amx.end_tiles = end_amx;
+    if (may_use_amx()) found.sets[found.count++] = &with_amx;
   }
 #endif
   return found;

@@ -120,7 +120,7 @@ struct SignumFactors {
 };
 
 struct Kernels {
-  const char* name;  ///< plain | avx2 | avxvnni | avx512
+  const char* name;  ///< plain | avx2 | avxvnni | avx512 | amx
   RowKernels<float> f32;
   RowKernels<Bf16> bf16;
   float (*maximum)(const float* x, std::int64_t n);
@@ -131,6 +131,10 @@ struct Kernels {
   /// False where a value is a NaN or an infinity.
   bool (*finite)(const float* x, std::int64_t n);
   void (*multiply)(const TileProduct& product);  ///< null where the set has none
+  /// Not null: a thread calls these before its first and after its last multiply or multiply_int8, and nothing else that
+  /// uses the processor's tile registers in between.
+  void (*begin_tiles)();
+  void (*end_tiles)();
   void (*multiply_int8)(const Int8Product& product);
   bool dots_int8;  ///< whether it has an instruction for that, without which it is slower than float32
 };
@@ -139,7 +143,7 @@ struct Kernels {
 const Kernels& kernels();
 /// All that it runs, plainest first, for tests and measurements.
 struct KernelSets {
-  const Kernels* sets[4];
+  const Kernels* sets[5];
   int count;
 };
 KernelSets kernel_sets();

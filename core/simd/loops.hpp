@@ -73,7 +73,7 @@ KPOOL_INLINE V exponential(V x, float shift) {
 template <class T>
 KPOOL_INLINE V sigmoid(V x) {
   if constexpr (sizeof(T) == sizeof(float)) return reciprocal(1.0f + exponential(-x));
-  else return reciprocal(1.0f + exponential<T>(at_most(-x, broadcast(87)), 0));
+  else return coarse_reciprocal(1.0f + exponential<T>(at_most(-x, broadcast(87)), 0));
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ constexpr RowKernels<T> row_kernels() {
 
 constexpr Kernels kernel_set(const char* name, decltype(Kernels::multiply) multiply = nullptr) {
   return {name, row_kernels<float>(), row_kernels<Bf16>(), maximum, signum<float>, signum<Bf16>, finite,  multiply,
-          multiply_int8, kDotsInt8};
+          nullptr, nullptr, multiply_int8, kDotsInt8};
 }
 
 }  // namespace

@@ -11,6 +11,14 @@ extern const Kernels plain_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avxvnni_kernels;
 extern const Kernels avx512_kernels;
+
+/// AMX beside the set avx512, as Kernels says.
+void multiply_amx(const TileProduct& product);
+void multiply_int8_amx(const Int8Product& product);
+void begin_amx();
+void end_amx();
+/// Whether the processor has it and the operating system lets this process use it.
+bool may_use_amx();
 #endif
 
 }  // namespace kpool::simd

@@ -56,6 +56,7 @@ KPOOL_INLINE V at_least(V x, V limit) { return _mm256_max_ps(limit, x); }
 KPOOL_INLINE V zero_below(V x, V limit, V y) { return _mm256_and_ps(y, _mm256_cmp_ps(x, limit, _CMP_NLT_UQ)); }
 KPOOL_INLINE V only_from(V x, V limit, V y) { return _mm256_and_ps(y, _mm256_cmp_ps(x, limit, _CMP_GE_OQ)); }
 KPOOL_INLINE V reciprocal(V x) { return 1.0f / x; }
+KPOOL_INLINE V coarse_reciprocal(V x) { return 1.0f / x; }
 KPOOL_INLINE float total(V x) {
   const __m128 half = _mm256_castps256_ps128(x) + _mm256_extractf128_ps(x, 1);
   const __m128 pair = half + _mm_movehl_ps(half, half);

@@ -51,6 +51,8 @@ KPOOL_INLINE V reciprocal(V x) {
   const V estimate = _mm512_rcp14_ps(x);
   return _mm512_fmadd_ps(estimate, _mm512_fnmadd_ps(x, estimate, _mm512_set1_ps(1)), estimate);
 }
+/// To 14 bits, enough for a result in bfloat16.
+KPOOL_INLINE V coarse_reciprocal(V x) { return _mm512_rcp14_ps(x); }
 KPOOL_INLINE float total(V x) { return _mm512_reduce_add_ps(x); }
 KPOOL_INLINE float largest(V x) { return _mm512_reduce_max_ps(x); }
 KPOOL_INLINE V inside(V x, Full, float = 0) { return x; }

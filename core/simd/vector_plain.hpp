@@ -67,6 +67,7 @@ KPOOL_INLINE V zero_below(V x, V limit, V y) { return (V)((I)y & ~(I)(x < limit)
 /// y where x >= limit, else zero.
 KPOOL_INLINE V only_from(V x, V limit, V y) { return (V)((I)y & (I)(x >= limit)); }
 KPOOL_INLINE V reciprocal(V x) { return 1.0f / x; }
+KPOOL_INLINE V coarse_reciprocal(V x) { return 1.0f / x; }
 KPOOL_INLINE float total(V x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 KPOOL_INLINE float largest(V x) {
   const float a = x[0] > x[2] ? x[0] : x[2], b = x[1] > x[3] ? x[1] : x[3];
