@@ -30,7 +30,6 @@ T value_or_exit(Result<T> result) {
 }
 
 inline double median(std::vector<double> values) {
-  if (getenv("KMIN")) { std::sort(values.begin(), values.end()); return values[values.size() / 10]; }
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
 }

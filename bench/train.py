@@ -16,8 +16,8 @@ loss, backward, Signum by _foreach operators, zero_grad, in the fastest of its s
 attention, the adapter in the base's precision (--peer-attention, --peer-adapter try others). 1x512 is one record of
 512 tokens; 4x128 is a batch of four for the peer and four records packed into one sequence for us.
 
---mask-amx: sets ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 for all processes, so that oneDNN, which both sides' GEMMs come
-from, uses the processor's AVX512-BF16 instructions and not its AMX tiles.
+--mask-amx: sets ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16 and KPOOL_KERNELS=avx512 for all processes, so that oneDNN and our
+kernels use the processor's AVX512-BF16 instructions and not its AMX tiles.
 --wait-policy: GOMP_SPINCOUNT=20000 by default, as kpoold runs (apps/wait_policy.hpp); or active, passive, or libgomp's
 default; for all.
 tokens_per_second is 512 / median seconds. Ratios and shares are medians over the rounds of ratios within a round,
@@ -107,6 +107,7 @@ def environment(policy, mask_amx=False):
     values = {key: value for key, value in os.environ.items() if key not in ours}
     if mask_amx:
         values["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"
+        values["KPOOL_KERNELS"] = "avx512"
     values["PYTHONWARNINGS"] = "ignore"
     if policy.isdigit():
         values["GOMP_SPINCOUNT"] = policy
@@ -234,7 +235,7 @@ def parse_options():
     parser.add_argument("--peers", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     parser.add_argument("--wait-policy", default="20000", help="passive | active | default | a GOMP_SPINCOUNT")
     parser.add_argument("--mask-amx", action="store_true",
-                        help="keep oneDNN, on both sides, from AMX (ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16)")
+                        help="keep both sides from AMX")
     parser.add_argument("--peer-attention", default="sdpa")
     parser.add_argument("--peer-adapter", choices=("bfloat16", "float32"), help="precision of the peer's A and B")
     parser.add_argument("--weights", choices=("bf16", "quantised"), default="bf16", help="how our base is kept")

@@ -143,8 +143,11 @@ class Loader {
     if (gradients == "int8" && weights_.operators == Operators::library && !options_.library)
       refuse("gradients \"int8\" are for the CPU, in a precision that it multiplies in hardware.");
     const bool tiles = weights_.operators == Operators::tiles;
-    weights_.prefers_int8 = tiles && options_.precision != "float32" && int8_is_faster();
-    int8_gradients_ = tiles && (gradients == "int8" || (gradients == "auto" && weights_.prefers_int8));
+    const auto prefers_int8 = [&](Pass pass) {
+      return tiles && options_.precision != "float32" && int8_is_faster(weights_.dtype == at::kBFloat16, pass);
+    };
+    weights_.prefers_int8 = prefers_int8(Pass::forward);
+    int8_gradients_ = tiles && (gradients == "int8" || (gradients == "auto" && prefers_int8(Pass::backward)));
   }
 
   /// What was expanded is not read again: it need not stay resident twice.

@@ -31,7 +31,10 @@ bool runs_brgemm() {
 
 bool multiplies_bfloat16() { return simd::kernels().multiply != nullptr; }
 
-bool int8_is_faster() { return simd::kernels().dots_int8; }
+bool int8_is_faster(bool bfloat16, Pass pass) {
+  const simd::Kernels& kernels = simd::kernels();
+  return kernels.dots_int8 && !(bfloat16 && pass == Pass::forward && kernels.begin_tiles);
+}
 
 std::int64_t whole_depth() { return simd::kernels().begin_tiles ? 32 : 16; }
 

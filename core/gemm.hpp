@@ -46,8 +46,10 @@ void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t
 void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
               float* c, std::int64_t c_stride, bool add);
 
-/// Whether products in 8-bit integers (simd::Kernels::multiply_int8) outrun others: with VNNI or AMX.
-bool int8_is_faster();
+enum class Pass { forward, backward };
+/// Whether products in 8-bit integers (simd::Kernels::multiply_int8) outrun those in dtype: with VNNI. With AMX the
+/// deep ones of a backward pass do, the forward pass gains nothing.
+bool int8_is_faster(bool bfloat16, Pass pass);
 
 /// Whether bfloat16 tiles run in hardware here; without, simd::Kernels::multiply is null.
 bool multiplies_bfloat16();

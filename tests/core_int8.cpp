@@ -242,7 +242,7 @@ TEST_CASE("int8: gradients are a choice", "[int8]") {
   CHECK_FALSE(layer({.precision = "float32"}).int8_gradients);
   CHECK_FALSE(layer({.gradients = "full"}).int8_gradients);
   CHECK(layer({.precision = "float32", .gradients = "int8"}).int8_gradients);
-  CHECK(layer({}).int8_gradients == int8_is_faster());
+  CHECK(layer({}).int8_gradients == int8_is_faster(multiplies_bfloat16(), Pass::backward));
   const auto refused = try_load({}, {.gradients = "int4"});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().message == "gradients \"int4\" are none of auto, int8, full.");

@@ -1,5 +1,7 @@
 #include "core/simd/kernels.hpp"
 
+#include <cstring>
+
 #include "core/simd/sets.hpp"
 
 namespace kpool::simd {
@@ -27,6 +29,11 @@ KernelSets find_sets() {
   return found;
 }
 
+const Kernels*& chosen() {
+  static const Kernels* set = kernel_sets().sets[kernel_sets().count - 1];
+  return set;
+}
+
 }  // namespace
 
 KernelSets kernel_sets() {
@@ -34,9 +41,19 @@ KernelSets kernel_sets() {
   return sets;
 }
 
+bool choose_kernels(const char* name) {
+  const KernelSets sets = kernel_sets();
+  for (int s = 0; s < sets.count; ++s) {
+    if (std::strcmp(sets.sets[s]->name, name) != 0) continue;
+    chosen() = sets.sets[s];
+    return true;
+  }
+  return false;
+}
+
 const Kernels& kernels() {
-  static const Kernels& best = *kernel_sets().sets[kernel_sets().count - 1];
-  return best;
+  static const Kernels& set = *chosen();
+  return set;
 }
 
 }  // namespace kpool::simd

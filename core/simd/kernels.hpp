@@ -131,8 +131,8 @@ struct Kernels {
   /// False where a value is a NaN or an infinity.
   bool (*finite)(const float* x, std::int64_t n);
   void (*multiply)(const TileProduct& product);  ///< null where the set has none
-  /// Not null: a thread calls these before its first and after its last multiply or multiply_int8, and nothing else that
-  /// uses the processor's tile registers in between.
+  /// Not null: a thread calls these before its first and after its last multiply or multiply_int8, and nothing else
+  /// that uses the processor's tile registers in between.
   void (*begin_tiles)();
   void (*end_tiles)();
   void (*multiply_int8)(const Int8Product& product);
@@ -141,6 +141,9 @@ struct Kernels {
 
 /// The best that this processor runs.
 const Kernels& kernels();
+/// Makes kernels() give another set, to measure what lesser processors do: before anything calls kernels(). False where
+/// this processor has no set of that name.
+bool choose_kernels(const char* name);
 /// All that it runs, plainest first, for tests and measurements.
 struct KernelSets {
   const Kernels* sets[5];

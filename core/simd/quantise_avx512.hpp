@@ -77,8 +77,9 @@ KPOOL_INLINE void pack_int8_group(const Bf16* panel, std::uint8_t* out, float* s
       const __m512 shift = broadcast(kShift + 128);
       const __m512i low = two_bytes(_mm512_loadu_si512(at), inverse, shift);
       const __m512i high = two_bytes(_mm512_loadu_si512(at + 2 * kPanel), inverse, shift);
-      _mm512_storeu_si512(out + d * kPanel + c * 64,
-                          _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xffff), low, _mm512_slli_epi32(high, 16), kSelect));
+      const __m512i four =
+          _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xffff), low, _mm512_slli_epi32(high, 16), kSelect);
+      _mm512_storeu_si512(out + d * kPanel + c * 64, four);
     }
   }
 }

@@ -1,0 +1,143 @@
+// Products in 8-bit integers (int8_kernels.hpp) in AMX. A group's sums of integers leave the registers for the first
+// cache, and become float32 there while the next group is multiplied. Compiled for AMX-INT8, AMX-BF16 and what the set
+// `avx512` needs; pure but for the thread's tile registers.
+#if defined(__x86_64__)
+#include "core/simd/sets.hpp"
+#include "core/simd/tile_amx.hpp"
+
+namespace kpool::simd {
+namespace {
+
+constexpr std::int64_t kStepBytes = 64;  // of the depth that a register holds
+
+/// In bytes what add_step is in bfloat16: signed rows, unsigned panel, sums in integers.
+template <bool lower>
+inline __attribute__((always_inline)) void add_bytes(const void* a, std::int64_t stride, const void* panel) {
+  _tile_loadd(4, panel, kPanelBytes);
+  _tile_loadd(6, a, stride);
+  _tile_dpbsud(0, 6, 4);
+  if (lower) {
+    _tile_loadd(7, static_cast<const char*>(a) + kTile * stride, stride);
+    _tile_dpbsud(2, 7, 4);
+  }
+  _tile_loadd(5, static_cast<const char*>(panel) + kPanelBytes / 2, kPanelBytes);
+  _tile_dpbsud(1, 6, 5);
+  if (lower) _tile_dpbsud(3, 7, 5);
+}
+
+/// What is left of a group's depth, with zeros up to a whole step.
+template <bool lower>
+void add_last_bytes(std::int64_t depth, std::int64_t height, const std::int8_t* a, std::int64_t stride,
+                    const std::uint8_t* panel) {
+  alignas(64) std::int8_t rows[2 * kTile][kStepBytes];
+  alignas(64) std::uint8_t steps[kTile][kPanelBytes];
+  const auto mask = static_cast<__mmask64>((std::uint64_t{1} << depth) - 1);
+  for (std::int64_t r = 0; r < height; ++r) _mm512_store_si512(rows[r], _mm512_maskz_loadu_epi8(mask, a + r * stride));
+  for (std::int64_t d = 0; d < kStepBytes; d += 4)
+    for (std::int64_t half = 0; half < kPanelBytes; half += 64)
+      _mm512_store_si512(steps[d / 4] + half,
+                         d < depth ? _mm512_loadu_si512(panel + d * kPanel + half) : _mm512_setzero_si512());
+  asm volatile("" : : "r"(rows), "r"(steps) : "memory");
+  add_bytes<lower>(rows, sizeof rows[0], steps);
+}
+
+/// The integer sums of a group, which become float32 while the registers are busy with the next one.
+struct Dots {
+  alignas(64) std::int32_t values[2 * kTile][kPanel];
+  std::int64_t row = 0, height = 0;  // those still to be added
+  const float* a_steps = nullptr;
+  const std::int32_t* a_offsets = nullptr;
+  std::int64_t groups = 0;
+  __m512 left, right;  // steps of the panel
+
+  inline __attribute__((always_inline)) void add(float (&sums)[2 * kTile][kPanel], std::int64_t rows) {
+    for (const std::int64_t end = std::min(height, row + rows); row < end; ++row) {
+      const __m512i offset = _mm512_set1_epi32(a_offsets[row * groups]);
+      const __m512 step = _mm512_set1_ps(a_steps[row * groups]);
+      const auto value = [&](std::int64_t column) __attribute__((always_inline)) {
+        return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(values[row] + column), offset));
+      };
+      _mm512_store_ps(sums[row], _mm512_fmadd_ps(value(0), step * left, _mm512_load_ps(sums[row])));
+      float* const at = sums[row] + kTile;
+      _mm512_store_ps(at, _mm512_fmadd_ps(value(kTile), step * right, _mm512_load_ps(at)));
+    }
+  }
+};
+
+template <bool lower>
+void multiply_int8_block(const Int8Product& p, std::int64_t row, std::int64_t height, Finished& before) {
+  alignas(64) float sums[2 * kTile][kPanel];
+  for (std::int64_t r = 0; r < height; ++r)
+    for (std::int64_t half = 0; half < kPanel; half += kTile)
+      _mm512_store_ps(sums[r] + half, p.add ? _mm512_loadu_ps(p.sums + (row + r) * p.sums_stride + half) : __m512{});
+  for (std::int64_t r = 0; p.rest && r < height; ++r)
+    __builtin_prefetch(p.rest->out + (row + r) * p.rest->out_stride, 1);
+  Dots dots;
+  dots.groups = p.groups;
+  const std::int8_t* a = p.a + row * p.a_stride;
+  for (std::int64_t begin = 0, group = 0; begin < p.depth; begin += kInt8Group, ++group) {
+    const std::int64_t end = std::min(begin + kInt8Group, p.depth);
+    _tile_zero(0);
+    _tile_zero(1);
+    if (lower) _tile_zero(2);
+    if (lower) _tile_zero(3);
+    for (std::int64_t d = begin; d < end; d += kStepBytes) {
+      if (end - d >= kStepBytes) add_bytes<lower>(a + d, p.a_stride, p.panel + d * kPanel);
+      else add_last_bytes<lower>(end - d, height, a + d, p.a_stride, p.panel + d * kPanel);
+      dots.add(sums, kTile);
+      before.write<true>(4);
+    }
+    dots.add(sums, kTile);
+    _tile_stored(0, dots.values[0], sizeof dots.values[0]);
+    _tile_stored(1, dots.values[0] + kTile, sizeof dots.values[0]);
+    if (lower) _tile_stored(2, dots.values[kTile], sizeof dots.values[0]);
+    if (lower) _tile_stored(3, dots.values[kTile] + kTile, sizeof dots.values[0]);
+    dots.row = 0;
+    dots.height = height;
+    dots.a_steps = p.a_steps + row * p.groups + group;
+    dots.a_offsets = p.a_offsets + row * p.groups + group;
+    dots.left = _mm512_loadu_ps(p.steps + group * kPanel);
+    dots.right = _mm512_loadu_ps(p.steps + group * kPanel + kTile);
+  }
+  dots.add(sums, 2 * kTile);
+  if (!p.rest) {
+    for (std::int64_t r = 0; r < height; ++r)
+      for (std::int64_t half = 0; half < kPanel; half += kTile)
+        _mm512_storeu_ps(p.sums + (row + r) * p.sums_stride + half, _mm512_load_ps(sums[r] + half));
+    return;
+  }
+  before.write<true>(2 * kTile);
+  const TileProduct& rest = *p.rest;
+  asm volatile("" : : "r"(sums) : "memory");
+  if (rest.depth2 > 0) {
+    _tile_loadd(0, sums[0], 128);
+    _tile_loadd(1, sums[0] + kTile, 128);
+    if (lower) _tile_loadd(2, sums[kTile], 128);
+    if (lower) _tile_loadd(3, sums[kTile] + kTile, 128);
+    add_product<lower, true>(rest.depth2, height, rest.a2 + row * rest.a2_stride, rest.a2_stride, rest.panel2, before);
+    store_sums<lower, true>(before.sums[0], kPanel);
+  } else {
+    __builtin_memcpy(before.sums, sums, sizeof sums);
+  }
+  before.row = 0;
+  before.height = height;
+  before.out = rest.out + row * rest.out_stride;
+}
+
+}  // namespace
+
+void multiply_int8_amx(const Int8Product& product) {
+  Finished before;
+  if (product.rest) {
+    before.stride = product.rest->out_stride;
+    before.factor = _mm512_set1_ps(product.rest->factor);
+  }
+  each_block(product.rows, [&](std::int64_t row, std::int64_t height) __attribute__((always_inline)) {
+    if (height > kTile) multiply_int8_block<true>(product, row, height, before);
+    else multiply_int8_block<false>(product, row, height, before);
+  });
+  before.write<true>(2 * kTile);
+}
+
+}  // namespace kpool::simd
+#endif
