@@ -63,7 +63,7 @@ std::vector<ConfigKey> model_keys() {
        "they are multiplied: less memory, a little slower"},
       {"base.gradients", +at<&C::base, &BaseConfig::gradients>, 0, 0, {"auto", "int8", "full"}, nullptr,
        "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: "
-       "int8 where the processor does so faster (VNNI without AMX) and `base.precision` is not float32"},
+       "int8 where the processor does so faster (VNNI or AMX) and `base.precision` is not float32"},
 
       {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
        "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},
@@ -76,7 +76,7 @@ std::vector<ConfigKey> model_keys() {
        "leading tokens of a record that are embedded; all of them are trained on"},
       {"encoder.products", +at<&C::encoder, &EncoderConfig::products>, 0, 0, {"auto", "int8", "full"}, nullptr,
        "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers; auto: "
-       "int8 under the conditions of `base.gradients`' auto"},
+       "int8 where the processor has VNNI and no AMX and `base.precision` is not float32"},
 
       {"routing.slots", +at<&C::routing, &RoutingOptions::slots>, 1, 1024, {}, nullptr,
        "K, the size of the pool: adapters that live at once"},
