@@ -103,7 +103,7 @@ def machine():
 
 
 def environment(policy, mask_amx=False):
-    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA")
+    ours = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA", "KPOOL_KERNELS")
     values = {key: value for key, value in os.environ.items() if key not in ours}
     if mask_amx:
         values["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE_BF16"

@@ -1,10 +1,6 @@
-// Products in 8-bit integers, which input gradients take: the kernels against double precision, and whole steps against
-// those without them.
-#include <bit>
+// Whole steps whose input gradients pass the frozen matrices in 8-bit integers, against those without.
 #include <catch2/catch.hpp>
-#include <cmath>
-#include <limits>
-#include <random>
+#include <string>
 #include <vector>
 
 #include "core/gemm.hpp"
@@ -18,104 +14,6 @@ using std::int64_t;
 
 namespace {
 
-int64_t groups_of(int64_t depth) { return (depth + kInt8Group - 1) / kInt8Group; }
-
-/// Values whose size differs from group to group, and one group of zeros.
-std::vector<float> values(int64_t rows, int64_t columns, unsigned seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> all(rows * columns);
-  for (int64_t i = 0; i < rows * columns; ++i)
-    all[i] = normal(engine) * std::exp2(static_cast<float>(i % columns / kInt8Group * 5) - 20.0f);
-  return all;
-}
-
-template <class T>
-std::vector<T> narrowed(const std::vector<float>& wide) {
-  std::vector<T> out(wide.size());
-  simd::rows<T>().from_float(wide.data(), static_cast<int64_t>(wide.size()), out.data());
-  return out;
-}
-
-template <class T>
-std::vector<float> widened(const std::vector<T>& narrow) {
-  std::vector<float> out(narrow.size());
-  simd::rows<T>().to_float(narrow.data(), static_cast<int64_t>(narrow.size()), out.data());
-  return out;
-}
-
-template <class T>
-const simd::RowKernels<T>& of(const simd::Kernels& set);
-template <>
-const simd::RowKernels<float>& of<float>(const simd::Kernels& set) { return set.f32; }
-template <>
-const simd::RowKernels<Bf16>& of<Bf16>(const simd::Kernels& set) { return set.bf16; }
-
-struct Quantised {
-  std::vector<std::int8_t> q;
-  std::vector<float> steps;
-  std::vector<std::int32_t> offsets;
-};
-
-template <class T>
-Quantised quantised(const simd::Kernels& set, const std::vector<T>& x, int64_t rows, int64_t depth, int64_t stride) {
-  const int64_t groups = groups_of(depth);
-  Quantised out{std::vector<std::int8_t>(rows * stride, 99), std::vector<float>(rows * groups),
-                std::vector<std::int32_t>(rows * groups)};
-  for (int64_t i = 0; i < rows; ++i)
-    of<T>(set).quantise(x.data() + i * depth, depth, out.q.data() + i * stride, out.steps.data() + i * groups,
-                        out.offsets.data() + i * groups);
-  return out;
-}
-
-template <class T>
-void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, bool add) {
-  INFO(set.name << ": " << rows << " rows, depth " << depth << ", element of " << sizeof(T) << ", add " << add);
-  const int64_t groups = groups_of(depth), stride = (depth + 3) / 4 * 4 + 8;
-  const auto a = narrowed<T>(values(rows, depth, 1)), b = narrowed<T>(values(depth, kPanel, 2));
-  const auto wide_a = widened(a), wide_b = widened(b);
-  const Quantised left = quantised(set, a, rows, depth, stride);
-  std::vector<double> exact_a(wide_a.size());  // step q
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t d = 0; d < depth; ++d) {
-      const double step = left.steps[i * groups + d / kInt8Group], x = wide_a[i * depth + d];
-      exact_a[i * depth + d] = step * left.q[i * stride + d];
-      REQUIRE(std::fabs(exact_a[i * depth + d] - x) <= 0.5001 * step);
-    }
-  std::vector<T> panel(panel_size<T>(depth));
-  of<T>(set).pack_rows(b.data(), kPanel, depth, kPanel, panel.data());
-  std::vector<std::uint8_t> bytes(panel_size<std::uint8_t>(depth));
-  std::vector<float> steps(groups * kPanel);
-  of<T>(set).pack_int8(panel.data(), depth, bytes.data(), steps.data());
-  std::vector<double> exact_b(wide_b.size());
-  for (int64_t d = 0; d < depth; ++d)
-    for (int64_t c = 0; c < kPanel; ++c) {
-      const double step = steps[d / kInt8Group * kPanel + c];
-      exact_b[d * kPanel + c] = step * (bytes[(d / 4 * kPanel + c) * 4 + d % 4] - 128);
-      REQUIRE(std::fabs(exact_b[d * kPanel + c] - wide_b[d * kPanel + c]) <= 0.5001 * step);
-    }
-  const int64_t sums_stride = kPanel + 8;
-  std::vector<float> sums(rows * sums_stride, 0.5f);
-  if (set.begin_tiles) set.begin_tiles();
-  set.multiply_int8({rows, depth, left.q.data(), stride, left.steps.data(), left.offsets.data(), groups, bytes.data(),
-                     steps.data(), sums.data(), sums_stride, add});
-  if (set.end_tiles) set.end_tiles();
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t c = 0; c < sums_stride; ++c) {
-      const float sum = sums[i * sums_stride + c];
-      if (c >= kPanel) {
-        REQUIRE(sum == 0.5f);
-        continue;
-      }
-      double expected = add ? 0.5 : 0, size = expected;
-      for (int64_t d = 0; d < depth; ++d) {
-        expected += exact_a[i * depth + d] * exact_b[d * kPanel + c];
-        size += std::fabs(exact_a[i * depth + d] * exact_b[d * kPanel + c]);
-      }
-      REQUIRE(std::fabs(sum - expected) <= 1e-5 * size);
-    }
-}
-
 /// Of two gradients: the length of the difference in units of the second's.
 double distance(const at::Tensor& a, const at::Tensor& b) {
   return ((a - b).norm() / b.norm()).item<double>();
@@ -128,32 +26,6 @@ std::vector<std::string> precisions() {
 }
 
 }  // namespace
-
-TEST_CASE("int8: rows, panels and their product are those of double precision", "[int8]") {
-  const simd::KernelSets sets = simd::kernel_sets();
-  for (int s = 0; s < sets.count; ++s)
-    for (const int64_t rows : {1, 2, 5, 6, 7, 13, 16, 33, 64})
-      for (const int64_t depth : {4, 7, 64, 128, 130, 300})
-        for (const bool add : {false, true}) {
-          check_product<float>(*sets.sets[s], rows, depth, add);
-          check_product<Bf16>(*sets.sets[s], rows, depth, add);
-        }
-}
-
-TEST_CASE("int8: what is no number reaches the result, zeros stay zero", "[int8]") {
-  const simd::KernelSets sets = simd::kernel_sets();
-  for (int s = 0; s < sets.count; ++s)
-    for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-      std::vector<float> x(3 * kInt8Group, 0.0f);
-      x[kInt8Group + 3] = wrong;
-      x[2 * kInt8Group + 1] = 1;
-      const Quantised got = quantised(*sets.sets[s], x, 1, 3 * kInt8Group, 3 * kInt8Group);
-      CHECK((got.steps[0] == 0 && got.offsets[0] == 0));
-      CHECK(std::isnan(got.steps[1]));
-      CHECK((got.q[2 * kInt8Group + 1] == 127 && got.steps[2] == Approx(1 / 127.0)));
-      CHECK(got.offsets[2] == -128 * 127);
-    }
-}
 
 TEST_CASE("int8: a step's gradient is nearly that of full precision, its loss the same", "[int8]") {
   use_threads(2);

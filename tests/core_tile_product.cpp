@@ -101,9 +101,11 @@ TEST_CASE("tile product: sums and rounded results of any height", "[simd]") {
           for (const bool add : {false, true}) {
             INFO(set.name << ", " << rows << " rows, depth " << depth << ", " << columns << " columns, add " << add);
             check_sums(set, {rows, depth, 16, columns, add});
-            check_rounded(set, {rows, depth, 16, columns, add});
+            for (const int64_t depth2 : {0, 16, 32, 62}) check_rounded(set, {rows, depth, depth2, columns, add});
           }
     if (set.end_tiles) set.end_tiles();
   }
   if (found == 0) WARN("skipped: no set of this processor has AVX512-BF16");
 }
+
+TEST_CASE("tile product: no set of another name is chosen", "[simd]") { CHECK_FALSE(choose_kernels("another")); }

@@ -39,6 +39,7 @@ void add_last_bytes(std::int64_t depth, std::int64_t height, const std::int8_t* 
                          d < depth ? _mm512_loadu_si512(panel + d * kPanel + half) : _mm512_setzero_si512());
   asm volatile("" : : "r"(rows), "r"(steps) : "memory");
   add_bytes<lower>(rows, sizeof rows[0], steps);
+  asm volatile("" : : : "memory");  // as in add_rest
 }
 
 /// The integer sums of a group, which become float32 while the registers are busy with the next one.

@@ -65,6 +65,7 @@ void add_rest(std::int64_t depth, std::int64_t height, const Bf16* a, std::int64
                          d < depth ? _mm512_loadu_si512(panel + d * kPanel + half) : _mm512_setzero_si512());
   asm volatile("" : : "r"(rows), "r"(steps) : "memory");
   add_step<lower, right>(rows, sizeof rows[0], steps);
+  asm volatile("" : : : "memory");  // until here nothing else may lie where they do
 }
 
 /// Sums of the block before, which are rounded and written while the registers are busy with the next one.
