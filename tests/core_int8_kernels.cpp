@@ -1,4 +1,4 @@
-// Rounding to 8-bit integers and products of them: every set of kernels against double precision and against the others.
+// Rounding to 8-bit integers and products of them: every set of kernels against double precision, and the sets alike.
 #include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>
