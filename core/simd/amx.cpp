@@ -15,18 +15,8 @@ template <bool lower, bool right>
 void multiply_block(const TileProduct& p, std::int64_t row, std::int64_t height, Finished& before) {
   float* const sums = p.sums + row * p.sums_stride;
   for (std::int64_t r = 0; p.out && r < height; ++r) __builtin_prefetch(p.out + (row + r) * p.out_stride, 1);
-  if (p.add) {
-    const std::int64_t stride = p.sums_stride * 4;
-    _tile_loadd(0, sums, stride);
-    if (right) _tile_loadd(1, sums + kTile, stride);
-    if (lower) _tile_loadd(2, sums + kTile * p.sums_stride, stride);
-    if (lower && right) _tile_loadd(3, sums + kTile * p.sums_stride + kTile, stride);
-  } else {
-    _tile_zero(0);
-    if (right) _tile_zero(1);
-    if (lower) _tile_zero(2);
-    if (lower && right) _tile_zero(3);
-  }
+  if (p.add) load_sums<lower, right>(sums, p.sums_stride);
+  else zero_sums<lower, right>();
   add_product<lower, right>(p.depth, height, p.a + row * p.a_stride, p.a_stride, p.panel, before);
   if (!p.out) return store_sums<lower, right>(sums, p.sums_stride);
   if (p.depth2 > 0)

@@ -8,40 +8,6 @@
 namespace kpool::simd {
 namespace {
 
-constexpr std::int64_t kStepBytes = 64;  // of the depth that a register holds
-
-/// In bytes what add_step is in bfloat16: signed rows, unsigned panel, sums in integers.
-template <bool lower>
-inline __attribute__((always_inline)) void add_bytes(const void* a, std::int64_t stride, const void* panel) {
-  _tile_loadd(4, panel, kPanelBytes);
-  _tile_loadd(6, a, stride);
-  _tile_dpbsud(0, 6, 4);
-  if (lower) {
-    _tile_loadd(7, static_cast<const char*>(a) + kTile * stride, stride);
-    _tile_dpbsud(2, 7, 4);
-  }
-  _tile_loadd(5, static_cast<const char*>(panel) + kPanelBytes / 2, kPanelBytes);
-  _tile_dpbsud(1, 6, 5);
-  if (lower) _tile_dpbsud(3, 7, 5);
-}
-
-/// What is left of a group's depth, with zeros up to a whole step.
-template <bool lower>
-void add_last_bytes(std::int64_t depth, std::int64_t height, const std::int8_t* a, std::int64_t stride,
-                    const std::uint8_t* panel) {
-  alignas(64) std::int8_t rows[2 * kTile][kStepBytes];
-  alignas(64) std::uint8_t steps[kTile][kPanelBytes];
-  const auto mask = static_cast<__mmask64>((std::uint64_t{1} << depth) - 1);
-  for (std::int64_t r = 0; r < height; ++r) _mm512_store_si512(rows[r], _mm512_maskz_loadu_epi8(mask, a + r * stride));
-  for (std::int64_t d = 0; d < kStepBytes; d += 4)
-    for (std::int64_t half = 0; half < kPanelBytes; half += 64)
-      _mm512_store_si512(steps[d / 4] + half,
-                         d < depth ? _mm512_loadu_si512(panel + d * kPanel + half) : _mm512_setzero_si512());
-  asm volatile("" : : "r"(rows), "r"(steps) : "memory");
-  add_bytes<lower>(rows, sizeof rows[0], steps);
-  asm volatile("" : : : "memory");  // as in add_rest
-}
-
 /// The integer sums of a group, which become float32 while the registers are busy with the next one.
 struct Dots {
   alignas(64) std::int32_t values[2 * kTile][kPanel];
@@ -78,21 +44,16 @@ void multiply_int8_block(const Int8Product& p, std::int64_t row, std::int64_t he
   const std::int8_t* a = p.a + row * p.a_stride;
   for (std::int64_t begin = 0, group = 0; begin < p.depth; begin += kInt8Group, ++group) {
     const std::int64_t end = std::min(begin + kInt8Group, p.depth);
-    _tile_zero(0);
-    _tile_zero(1);
-    if (lower) _tile_zero(2);
-    if (lower) _tile_zero(3);
+    zero_sums<lower, true>();
     for (std::int64_t d = begin; d < end; d += kStepBytes) {
-      if (end - d >= kStepBytes) add_bytes<lower>(a + d, p.a_stride, p.panel + d * kPanel);
-      else add_last_bytes<lower>(end - d, height, a + d, p.a_stride, p.panel + d * kPanel);
+      const std::uint8_t* panel = p.panel + d * kPanel;
+      if (end - d >= kStepBytes) add_step<lower, true, true>(a + d, p.a_stride, panel);
+      else add_rest<lower, true, true>(end - d, height, a + d, p.a_stride, panel);
       dots.add(sums, kTile);
       before.write<true>(4);
     }
     dots.add(sums, kTile);
-    _tile_stored(0, dots.values[0], sizeof dots.values[0]);
-    _tile_stored(1, dots.values[0] + kTile, sizeof dots.values[0]);
-    if (lower) _tile_stored(2, dots.values[kTile], sizeof dots.values[0]);
-    if (lower) _tile_stored(3, dots.values[kTile] + kTile, sizeof dots.values[0]);
+    store_sums<lower, true>(dots.values[0], kPanel);
     dots.row = 0;
     dots.height = height;
     dots.a_steps = p.a_steps + row * p.groups + group;
@@ -111,10 +72,7 @@ void multiply_int8_block(const Int8Product& p, std::int64_t row, std::int64_t he
   const TileProduct& rest = *p.rest;
   asm volatile("" : : "r"(sums) : "memory");
   if (rest.depth2 > 0) {
-    _tile_loadd(0, sums[0], 128);
-    _tile_loadd(1, sums[0] + kTile, 128);
-    if (lower) _tile_loadd(2, sums[kTile], 128);
-    if (lower) _tile_loadd(3, sums[kTile] + kTile, 128);
+    load_sums<lower, true>(sums[0], kPanel);
     add_product<lower, true>(rest.depth2, height, rest.a2 + row * rest.a2_stride, rest.a2_stride, rest.panel2, before);
     store_sums<lower, true>(before.sums[0], kPanel);
   } else {

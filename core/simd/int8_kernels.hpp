@@ -8,10 +8,6 @@
 namespace kpool::simd {
 namespace {
 
-constexpr float kRound = 12582912.0f;   // 1.5 2^23: what is added to it ends in the bits of an integer
-constexpr float kLeast = 1e-30f;        // of a group whose largest is less, everything is zero
-constexpr std::int32_t kZeroByte = 128; // the weights' bytes have no sign
-
 KPOOL_INLINE V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
 KPOOL_INLINE I load_bits(const void* in) {
   I x;

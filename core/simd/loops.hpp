@@ -6,6 +6,11 @@
 namespace kpool::simd {
 namespace {
 
+// Of rounding to 8-bit integers (int8_kernels.hpp).
+constexpr float kRound = 12582912.0f;    // 1.5 2^23: what is added to it ends in the bits of an integer
+constexpr float kLeast = 1e-30f;         // of a group whose largest is less, everything is zero
+constexpr std::int32_t kZeroByte = 128;  // the weights' bytes have no sign
+
 /// body(i, lanes) for every vector of n elements; the last may be a Part.
 template <class Body>
 KPOOL_INLINE void each(std::int64_t n, Body body) {

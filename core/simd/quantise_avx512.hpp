@@ -4,14 +4,14 @@
 #pragma once
 
 #include "core/simd/vector_avx512.hpp"
+#include "core/simd/loops.hpp"  // after the vectors
 
 #define KPOOL_QUANTISE_BF16
 
 namespace kpool::simd {
 namespace {
 
-constexpr float kShift = 12582912.0f;  // 1.5 2^23, as kRound
-constexpr int kSelect = 0xca;          // ternary logic: mask ? b : c
+constexpr int kSelect = 0xca;  // ternary logic: mask ? b : c
 constexpr std::uint16_t kInfinity = 0x7f80;
 
 KPOOL_INLINE __m512i magnitudes(const Bf16* x) {
@@ -38,12 +38,12 @@ KPOOL_INLINE void quantise_group(const Bf16* x, std::int8_t* out, float* step, s
   float largest_value;
   const std::uint32_t wide = std::uint32_t{bits} << 16;
   __builtin_memcpy(&largest_value, &wide, sizeof wide);
-  const __m512 inverse = _mm512_set1_ps(largest_value > 1e-30f ? 127 / largest_value : 0);
+  const __m512 inverse = _mm512_set1_ps(largest_value > kLeast ? 127 / largest_value : 0);
   __m256i sum = _mm256_setzero_si256();
 #pragma GCC unroll 8
   for (int i = 0; i < kPairs; ++i) {
     const __m256i bytes = _mm512_cvtepi32_epi16(
-        two_bytes(_mm512_loadu_si512(x + 32 * i), inverse, _mm512_set1_ps(kShift)));
+        two_bytes(_mm512_loadu_si512(x + 32 * i), inverse, _mm512_set1_ps(kRound)));
     _mm256_storeu_si256((__m256i*)(out + 32 * i), bytes);
     sum = _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), bytes);
   }
@@ -51,7 +51,7 @@ KPOOL_INLINE void quantise_group(const Bf16* x, std::int8_t* out, float* step, s
   const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
   const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
   *step = number ? largest_value * (1 / 127.0f) : __builtin_nanf("");
-  *offset = number ? -128 * (_mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 1)) : 0;
+  *offset = number ? -kZeroByte * (_mm_cvtsi128_si32(two) + _mm_extract_epi32(two, 1)) : 0;
 }
 
 /// A whole group of pack_int8; see there.
@@ -70,11 +70,11 @@ KPOOL_INLINE void pack_int8_group(const Bf16* panel, std::uint8_t* out, float* s
   for (int c = 0; c < 2; ++c) {
     const __m512i both = _mm512_max_epu16(most[c], ahead[c]);
     const __m512 largest_values = (__m512)_mm512_slli_epi32(_mm512_max_epu16(both, _mm512_srli_epi32(both, 16)), 16);
-    const __m512 inverse = only_from(largest_values, broadcast(1e-30f), 127.0f / largest_values);
+    const __m512 inverse = only_from(largest_values, broadcast(kLeast), 127.0f / largest_values);
     _mm512_storeu_ps(steps + c * kWidth, largest_values * (1 / 127.0f));
     for (std::int64_t d = 0; d < kInt8Group; d += 4) {
       const Bf16* at = panel + d * kPanel + c * 32;
-      const __m512 shift = broadcast(kShift + 128);
+      const __m512 shift = broadcast(kRound + kZeroByte);
       const __m512i low = two_bytes(_mm512_loadu_si512(at), inverse, shift);
       const __m512i high = two_bytes(_mm512_loadu_si512(at + 2 * kPanel), inverse, shift);
       const __m512i four =

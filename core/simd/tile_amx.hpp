@@ -13,8 +13,9 @@ namespace kpool::simd {
 namespace {
 
 constexpr std::int64_t kTile = 16;         // rows of a register, and columns of sums
-constexpr std::int64_t kStep = 32;         // elements of the depth that a register holds
-constexpr std::int64_t kPanelBytes = 128;  // of a pair of rows of a panel
+constexpr std::int64_t kStepBytes = 64;    // of the depth that a register holds
+constexpr std::int64_t kStep = 32;         // the same in elements of bfloat16
+constexpr std::int64_t kPanelBytes = 128;  // of two rows of a panel in bfloat16, four in bytes
 
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -35,37 +36,70 @@ void configure(std::int64_t upper, std::int64_t lower) {
   _tile_loadconfig(&config);
 }
 
-/// Adds one step of the depth. Strides in bytes. lower, right: whether those halves of the block exist.
-template <bool lower, bool right>
+/// What of a step differs between numbers in bfloat16 and in bytes (signed rows, unsigned panel, sums in integers).
+#define KPOOL_TILE_DOT(sums, rows, panel)                 \
+  do {                                                    \
+    if constexpr (bytes) _tile_dpbsud(sums, rows, panel); \
+    else _tile_dpbf16ps(sums, rows, panel);               \
+  } while (false)
+
+/// Adds one step of the depth. The stride in bytes. lower, right: whether those halves of the block exist.
+template <bool lower, bool right, bool bytes>
 inline __attribute__((always_inline)) void add_step(const void* a, std::int64_t stride, const void* panel) {
   _tile_loadd(4, panel, kPanelBytes);
   _tile_loadd(6, a, stride);
-  _tile_dpbf16ps(0, 6, 4);
+  KPOOL_TILE_DOT(0, 6, 4);
   if (lower) {
     _tile_loadd(7, static_cast<const char*>(a) + kTile * stride, stride);
-    _tile_dpbf16ps(2, 7, 4);
+    KPOOL_TILE_DOT(2, 7, 4);
   }
   if (right) {
     _tile_loadd(5, static_cast<const char*>(panel) + kPanelBytes / 2, kPanelBytes);
-    _tile_dpbf16ps(1, 6, 5);
-    if (lower) _tile_dpbf16ps(3, 7, 5);
+    KPOOL_TILE_DOT(1, 6, 5);
+    if (lower) KPOOL_TILE_DOT(3, 7, 5);
   }
 }
+#undef KPOOL_TILE_DOT
 
-/// What is left of the depth, with zeros up to a whole step.
-template <bool lower, bool right>
-void add_rest(std::int64_t depth, std::int64_t height, const Bf16* a, std::int64_t stride, const Bf16* panel) {
-  alignas(64) Bf16 rows[2 * kTile][kStep], steps[kStep / 2][2 * kPanel];
-  const auto mask = static_cast<__mmask32>((1u << depth) - 1);
+/// What is left of the depth, less than a step, with zeros up to a whole one. All sizes in bytes.
+template <bool lower, bool right, bool bytes>
+void add_rest(std::int64_t depth, std::int64_t height, const void* a, std::int64_t stride, const void* panel) {
+  alignas(64) char rows[2 * kTile][kStepBytes], steps[kTile][kPanelBytes];
+  const auto mask = static_cast<__mmask64>((std::uint64_t{1} << depth) - 1);
   for (std::int64_t r = 0; r < height; ++r)
-    _mm512_store_si512(rows[r], _mm512_maskz_loadu_epi16(mask, a + r * stride));
-  for (std::int64_t d = 0; d < kStep; d += 2)
-    for (std::int64_t half = 0; half < 2 * kPanel; half += kPanel)
-      _mm512_store_si512(steps[d / 2] + half,
-                         d < depth ? _mm512_loadu_si512(panel + d * kPanel + half) : _mm512_setzero_si512());
+    _mm512_store_si512(rows[r], _mm512_maskz_loadu_epi8(mask, static_cast<const char*>(a) + r * stride));
+  for (std::int64_t i = 0; i < kTile; ++i)
+    for (std::int64_t half = 0; half < kPanelBytes; half += 64) {
+      const char* at = static_cast<const char*>(panel) + i * kPanelBytes + half;
+      _mm512_store_si512(steps[i] + half, 4 * i < depth ? _mm512_loadu_si512(at) : _mm512_setzero_si512());
+    }
   asm volatile("" : : "r"(rows), "r"(steps) : "memory");
-  add_step<lower, right>(rows, sizeof rows[0], steps);
+  add_step<lower, right, bytes>(rows, sizeof rows[0], steps);
   asm volatile("" : : : "memory");  // until here nothing else may lie where they do
+}
+
+template <bool lower, bool right>
+inline __attribute__((always_inline)) void zero_sums() {
+  _tile_zero(0);
+  if (right) _tile_zero(1);
+  if (lower) _tile_zero(2);
+  if (lower && right) _tile_zero(3);
+}
+/// The stride in elements.
+template <bool lower, bool right>
+inline __attribute__((always_inline)) void load_sums(const float* sums, std::int64_t stride) {
+  _tile_loadd(0, sums, stride * 4);
+  if (right) _tile_loadd(1, sums + kTile, stride * 4);
+  if (lower) _tile_loadd(2, sums + kTile * stride, stride * 4);
+  if (lower && right) _tile_loadd(3, sums + kTile * stride + kTile, stride * 4);
+}
+template <bool lower, bool right, class Number>
+inline __attribute__((always_inline)) void store_sums(Number* sums, std::int64_t stride) {
+  static_assert(sizeof(Number) == 4);
+  _tile_stored(0, sums, stride * 4);
+  if (right) _tile_stored(1, sums + kTile, stride * 4);
+  if (lower) _tile_stored(2, sums + kTile * stride, stride * 4);
+  if (lower && right) _tile_stored(3, sums + kTile * stride + kTile, stride * 4);
 }
 
 /// Sums of the block before, which are rounded and written while the registers are busy with the next one.
@@ -92,18 +126,10 @@ template <bool lower, bool right>
 inline __attribute__((always_inline)) void add_product(std::int64_t depth, std::int64_t height, const Bf16* a,
                                                        std::int64_t stride, const Bf16* panel, Finished& before) {
   for (; depth >= kStep; depth -= kStep, a += kStep, panel += kStep * kPanel) {
-    add_step<lower, right>(a, stride * std::int64_t{sizeof(Bf16)}, panel);
+    add_step<lower, right, false>(a, 2 * stride, panel);
     if (before.row < before.height) before.write<right>(1);  // more would hold up the step's loads
   }
-  if (depth > 0) add_rest<lower, right>(depth, height, a, stride, panel);
-}
-
-template <bool lower, bool right>
-inline __attribute__((always_inline)) void store_sums(float* sums, std::int64_t stride) {
-  _tile_stored(0, sums, stride * 4);
-  if (right) _tile_stored(1, sums + kTile, stride * 4);
-  if (lower) _tile_stored(2, sums + kTile * stride, stride * 4);
-  if (lower && right) _tile_stored(3, sums + kTile * stride + kTile, stride * 4);
+  if (depth > 0) add_rest<lower, right, false>(2 * depth, height, a, 2 * stride, panel);
 }
 
 /// Calls block(row, height) for blocks of up to 32 rows, with the registers shaped for that height.
