@@ -11,7 +11,7 @@
 
 namespace kpool {
 
-/// The encoder that was asked for, else the pool's (where one is given), else base:16. Errors: mismatch
+/// The encoder that was asked for, else the pool's (where one is given), else base:13. Errors: mismatch
 /// (another one than the pool's), usage (minilm without its path).
 Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* pool);
 

@@ -21,7 +21,7 @@ struct ModelOptions {
   std::vector<std::string> in;     ///< none: standard input
   std::string out;                 ///< empty: standard output
   bool quiet = false;
-  std::string encoder;             ///< base:L | minilm; empty: the store's, else base:16
+  std::string encoder;             ///< base:L | minilm; empty: the store's, else base:13
   std::string encoder_path;        ///< of minilm
   std::string products = "auto";   ///< auto | int8 | full: of base:L
   std::string under = "base";      ///< base | slot:N | auto | directory of an adapter

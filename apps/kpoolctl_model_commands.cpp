@@ -66,7 +66,7 @@ void add_model_commands(CLI::App& app, Command& chosen) {
   CLI::App* embedding =
       add_lines_command(*model, "embed", "`embedding`: the vector that routing sees", embed, chosen, model_embed);
   add_engine_flags(*embedding, embed);
-  add_encoder_flags(*embedding, embed, "base:16");
+  add_encoder_flags(*embedding, embed, "base:13");
 
   auto score = std::make_shared<ModelOptions>();
   CLI::App* scoring = add_lines_command(*model, "score", "`nats` (their sum) and `tokens` (how many counted)", score,

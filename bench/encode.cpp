@@ -1,8 +1,8 @@
 // bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION [FILE.jsonl ...]] [--json FILE]
-// What a record costs before it is trained on: the frozen encoders base:16 and minilm, and the router, in microseconds
+// What a record costs before it is trained on: the frozen encoders base:13 and minilm, and the router, in microseconds
 // per record, and their share of a training step's time on the same tokens. One JSON line per encoder, record length
 // and number of threads, and where JSON Lines files are given (field "text") for the first records of those as they
-// are, in turns, base:16 alone. In each round encoder and step take turns on the same 512 tokens; medians, the share as
+// are, in turns, base:13 alone. In each round encoder and step take turns on the same 512 tokens; medians, the share as
 // the median of ratios within a round. The encoders have the daemon's default options, but for the threads.
 #include <random>
 
@@ -182,7 +182,7 @@ int main(int count, char** arguments) {
   for (const std::uint32_t threads : {1U, 2U}) {
     const std::span files(arguments + std::min(count, 5), arguments + count);
     if (!files.empty()) measure_files(files, threads, base, *tokenizer, rounds, results);
-    for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:16", ""}, {"minilm", arguments[2]}})
+    for (const auto& [encoder, path] : {std::pair<std::string, std::string>{"base:13", ""}, {"minilm", arguments[2]}})
       for (const std::size_t tokens : {64, 128, 512})
         measure({encoder, path, threads, tokens}, base, *tokenizer, rounds, results);
   }

@@ -22,7 +22,7 @@ struct DeviceConfig {
   std::string kind = "cpu";  ///< cpu | cuda
 };
 struct EncoderConfig {
-  std::string kind = "base:16";  ///< base:L | minilm
+  std::string kind = "base:13";  ///< base:L | minilm
   std::string path;             ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;
   std::string products = "auto";  ///< auto | int8 | full: how base:L multiplies

@@ -28,12 +28,13 @@ class Embedder {
   virtual std::size_t width() const = 0;
 };
 
-/// Rows of short texts that are embedded together: many read each weight once. 0: each text by itself, where another
-/// kernel multiplies than ours, which takes each row by itself; others give no such promise.
+/// Rows of short texts that are embedded together: many read each weight once. 0: each text by itself, where libtorch's
+/// operators multiply, which may take a row otherwise beside others; a tile takes each alike.
 std::int64_t pack_rows(const Base::Weights& weights);
 
 /// The base's hidden state after its first `layers` layers, each token's scaled to RMS 1, meaned over the first
-/// tokens_max tokens but for the very first. int8: as in hidden_states (core/llama.hpp).
+/// tokens_max tokens but for the very first, the i-th with weight i: later ones have seen more of the text (Muennighoff
+/// 2022, SGPT, arXiv 2202.08904, eq. 2). int8: as in hidden_states (core/llama.hpp).
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
                                              std::uint32_t tokens_max, bool int8);
 

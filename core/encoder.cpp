@@ -1,5 +1,6 @@
 #include "core/encoder.hpp"
 
+#include <ATen/ops/arange.h>
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -57,7 +58,8 @@ class BaseEmbedder final : public Embedder {
       const std::int64_t first = length > 1 ? 1 : 0;  // the first is where attention rests: the same in every text
       const at::Tensor rows = hidden.narrow(0, row + first, length - first);
       const at::Tensor rms = rows.square().mean(1, /*keepdim=*/true).sqrt().clamp_min(1e-6);
-      const at::Tensor mean = rows.div(rms).mean(0).cpu().contiguous();
+      const at::Tensor weights = at::arange(first + 1, length + 1, rows.options()).unsqueeze(1);
+      const at::Tensor mean = rows.mul(weights.div(rms)).sum(0).div(weights.sum()).cpu().contiguous();
       const float* values = mean.const_data_ptr<float>();
       embeddings.emplace_back(values, values + mean.numel());
       row += padded(segment);
@@ -172,7 +174,7 @@ Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
 }  // namespace
 
 std::int64_t pack_rows(const Base::Weights& weights) {
-  return weights.operators == Operators::tiles && weights.dtype == at::kBFloat16 ? 512 : 0;
+  return weights.operators == Operators::tiles ? 512 : 0;
 }
 
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,

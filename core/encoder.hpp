@@ -26,7 +26,7 @@ class Encoder {
 };
 
 struct EncoderOptions {
-  std::string kind = "base:16";      ///< base:L (mean-pooled hidden state after the base's layer L) | minilm
+  std::string kind = "base:13";      ///< base:L (mean-pooled hidden state after the base's layer L) | minilm
   std::string path;                 ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;    ///< only so many leading tokens are embedded; all of them are trained on
   std::uint32_t threads = 1;        ///< of the calling thread's libtorch kernels

@@ -49,7 +49,7 @@ struct RoutingOptions {
   std::uint32_t claim_batches = 4;  ///< batches for which a new slot claims what was novel to the others
   /// A novel run whose mean is no farther from a slot's is another source of its domain and trains it; in squared
   /// distances of the slots' own records. 0: every source that is told apart opens a slot.
-  double join_distance = 1.5;
+  double join_distance = 0.95;
   bool evicts = true;               ///< false: where all slots are taken, a new domain shares them (NoRoom)
   double abstain = 12;              ///< a query that is so surprising to every slot, in standard deviates, fits none
 };

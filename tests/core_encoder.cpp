@@ -7,7 +7,10 @@
 #include <fstream>
 #include <random>
 
+#include "core/batch.hpp"
+#include "core/llama.hpp"
 #include "core/safetensors.hpp"
+#include "core/weights.hpp"
 #include "tests/temporary_directory.hpp"
 #include "tests/tiny_base.hpp"
 
@@ -89,6 +92,28 @@ TEST_CASE("a record's tokens and embedding do not depend on its neighbours", "[e
     CHECK(a.embedding.size() == 32);
     CHECK(b.origin == records[i].origin);
   }
+}
+
+TEST_CASE("an embedding is the mean of scaled hidden states, the i-th token's with weight i", "[encoder]") {
+  const auto base = tiny_base({}, -1, "float32");
+  const auto encoded = encoder({"base:2"}, base)->encode({{{0, 1}, 0, "the thinner thing in the inner ring"}});
+  const auto& record = std::get<EncodedRecord>(encoded[0]);
+  const std::vector<Segment> segments{{record.tokens}};
+  Workspace workspace = make_workspace(base->weights());
+  const at::Tensor hidden =
+      hidden_states(base->weights(), make_batch(base->weights(), segments), 2, nullptr, workspace).contiguous();
+  const std::size_t width = record.embedding.size();
+  const float* row = hidden.const_data_ptr<float>() + width;  // the first token is left out
+  std::vector<double> expected(width);
+  double sum = 0;
+  for (std::size_t i = 1; i < record.tokens.size(); ++i, row += width) {
+    double squares = 0;
+    for (std::size_t j = 0; j < width; ++j) squares += double{row[j]} * row[j];
+    const double weight = static_cast<double>(i + 1), scale = weight / std::sqrt(squares / static_cast<double>(width));
+    for (std::size_t j = 0; j < width; ++j) expected[j] += scale * row[j];
+    sum += weight;
+  }
+  for (std::size_t j = 0; j < width; ++j) CHECK(record.embedding[j] == Approx(expected[j] / sum).margin(1e-4));
 }
 
 TEST_CASE("packs of records of any length give each what it has alone", "[encoder]") {

@@ -84,8 +84,10 @@ def base_embeddings(model, count, layers, reply):
         ids = reply[f"tokens.{i}"].long()[None, :512]
         with torch.no_grad():
             states = model.model(ids, output_hidden_states=True).hidden_states[layers][0]
-            # Each token at RMS 1, the first left out, as the encoder pools.
-            embeddings.append((states / states.square().mean(1, keepdim=True).sqrt())[1:].mean(0))
+            # Each token at RMS 1, the first left out, the i-th with weight i, as the encoder pools.
+            scaled = (states / states.square().mean(1, keepdim=True).sqrt())[1:]
+            weights = torch.arange(2.0, len(states) + 1)[:, None]
+            embeddings.append((scaled * weights).sum(0) / weights.sum())
     return torch.stack(embeddings)
 
 

@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--records", type=int, default=1000)
     parser.add_argument("--model")
     options = parser.parse_args()
-    settings = {"log.level": "trace"} | ({"encoder.kind": "base:16"} if options.model else {})
+    settings = {"log.level": "trace"} | ({"encoder.kind": "base:13"} if options.model else {})
     with Pool(options.build, model=options.model, settings=settings) as pool:
         stream = write_canaries(pool.root / "stream.jsonl", options.records)
         inputs = {stream, pool.model, pool.config}

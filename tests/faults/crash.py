@@ -150,7 +150,7 @@ def main():
     options = parser.parse_args()
     settings = {"commit.bytes": options.commit_bytes}
     if options.model:
-        settings |= {"encoder.kind": "base:16", "lora.rank": 8, "train.tokens_per_step": 256}
+        settings |= {"encoder.kind": "base:13", "lora.rank": 8, "train.tokens_per_step": 256}
     if options.kind == "normal":
         return kill_in_normal_mode(options, settings, random.Random(options.seed))
     run = {"daemon": kill_daemon, "gateway": kill_gateway, "points": kill_at_points}[options.kind]

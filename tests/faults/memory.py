@@ -32,7 +32,7 @@ def peak(pool):
 def run(options):
     settings = {"memory.budget_mb": 0, "engine.deterministic": False, "gateway.credit_bytes": 1 << 20}
     if options.model:
-        settings |= {"lora.rank": 8, "train.tokens_per_step": 512, "encoder.kind": "base:16", "commit.bytes": 16384}
+        settings |= {"lora.rank": 8, "train.tokens_per_step": 512, "encoder.kind": "base:13", "commit.bytes": 16384}
     settings |= {key: json.loads(value) for key, value in (item.split("=", 1) for item in options.set)}
     with Pool(options.build, model=options.model, settings=settings) as pool:
         sentence = refusal(pool, 1, "--check")
