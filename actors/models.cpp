@@ -186,8 +186,7 @@ Result<Parts> load_parts(const Config& config) {
                (*base)->shape().layers, (*base)->shape().hidden, (*base)->int8_gradients() ? "in int8" : "in full",
                (*base)->fingerprint());
   const std::string identity = "base " + (*base)->fingerprint().substr(0, 16);
-  parts.encoder_identity = identity + ", encoder " + config.encoder.kind +
-                           (config.encoder.kind == "minilm" ? "" : ", tokens weighted by position");
+  parts.encoder_identity = identity + ", encoder " + encoder_identity(config.encoder.kind);
   parts.learner_identity = identity + ", rank " + std::to_string(config.lora.rank) + ", " +
                            std::to_string(config.routing.slots) + " slots" +
                            (config.lora.layers ? ", top " + std::to_string(config.lora.layers) + " layers" : "");

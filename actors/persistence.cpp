@@ -104,7 +104,8 @@ Status Persistence::check_identity(const pipeline::Join& join) {
   }
   if (stored == join.identity) return Done{};
   return Error{Fault::mismatch, "the stored pool was made with " + stored + ", but " + join.stage + " now has " +
-                                    join.identity + ": use the former model and settings, or another store.path"};
+                                    join.identity +
+                                    ": use the former model, settings and version, or another store.path"};
 }
 
 void Persistence::restore(StageId stage, Outbox& out) {

@@ -22,10 +22,11 @@ Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* p
   encoder.threads = options.threads;
   encoder.products = options.products;
   const auto stored = pool ? stored_encoder(*pool) : std::nullopt;
-  if (!options.encoder.empty() && stored && *stored != options.encoder)
-    return Error{Fault::mismatch, "the pool " + pool->path + " was made with the encoder " + *stored +
-                                      ", not with " + options.encoder};
-  encoder.kind = !options.encoder.empty() ? options.encoder : stored.value_or(encoder.kind);
+  if (!options.encoder.empty()) encoder.kind = options.encoder;
+  else if (stored) encoder.kind = stored->substr(0, stored->find(','));
+  if (const std::string now = encoder_identity(encoder.kind); stored && *stored != now)
+    return Error{Fault::mismatch, "the pool " + pool->path + " was made with the encoder " + *stored + ", not with " +
+                                      now};
   if (encoder.kind == "minilm" && encoder.path.empty())
     return Error{Fault::usage, "the encoder minilm needs its directory: --encoder-path DIR"};
   return encoder;

@@ -68,8 +68,7 @@ std::optional<std::string> stored_encoder(const Pool& pool) {
   constexpr std::string_view label = "encoder ";
   const auto at = found->second.find(label);
   if (at == std::string::npos) return std::nullopt;
-  const std::string rest = found->second.substr(at + label.size());
-  return rest.substr(0, rest.find(','));
+  return found->second.substr(at + label.size());
 }
 
 Status check_base(const Pool& pool, std::string_view model, std::string_view fingerprint) {

@@ -24,7 +24,7 @@ Result<Pool> open_pool(const std::string& path);
 Result<std::string> slot_blob(const Pool& pool, std::uint32_t index);
 /// Errors: missing (nothing was routed yet).
 Result<std::string> mixture_blob(const Pool& pool);
-/// The encoder that made the embeddings of the mixture, as the pool remembers it.
+/// The encoder_identity of what made the embeddings of the mixture, as the pool remembers it.
 std::optional<std::string> stored_encoder(const Pool& pool);
 /// Errors: mismatch, where the pool remembers another base.
 Status check_base(const Pool& pool, std::string_view model, std::string_view fingerprint);

@@ -69,7 +69,8 @@ std::vector<ConfigKey> model_keys() {
        "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},
 
       {"encoder.kind", +at<&C::encoder, &EncoderConfig::kind>, 0, 0, {}, encoder_kind,
-       "`base:L`: mean-pooled hidden state after the base model's layer L; `minilm`: a model of its own"},
+       "`base:L`: hidden states after the base model's layer L, meaned with weights that grow with the position; "
+       "`minilm`: a model of its own"},
       {"encoder.path", +at<&C::encoder, &EncoderConfig::path>, 0, 0, {}, nullptr,
        "minilm: directory with model.safetensors and vocab.txt"},
       {"encoder.tokens_max", +at<&C::encoder, &EncoderConfig::tokens_max>, 1, 8192, {}, nullptr,

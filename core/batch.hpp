@@ -43,7 +43,8 @@ struct Batch {
 constexpr std::int64_t kBatchPad = 32;
 
 /// Every token must be below the vocabulary's size. apart: each segment is padded by itself, so that its rows meet the
-/// same tiles whatever lies before it.
+/// same tiles whatever lies before it, in products and, where these have blocks of kBatchPad rows, in attention; wider
+/// blocks see rows of other segments with a weight of zero.
 Batch make_batch(const Base::Weights& weights, std::span<const Segment> segments, bool apart = false);
 
 }  // namespace kpool

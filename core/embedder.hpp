@@ -28,8 +28,8 @@ class Embedder {
   virtual std::size_t width() const = 0;
 };
 
-/// Rows of short texts that are embedded together: many read each weight once. 0: each text by itself, where libtorch's
-/// operators multiply, which may take a row otherwise beside others; a tile takes each alike.
+/// Rows of short texts that are embedded together: many read each weight once. 0: each text by itself, where a row may
+/// come out otherwise beside others (rows_are_alike in core/gemm.hpp).
 std::int64_t pack_rows(const Base::Weights& weights);
 
 /// The base's hidden state after its first `layers` layers, each token's scaled to RMS 1, meaned over the first

@@ -174,12 +174,16 @@ Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
 }  // namespace
 
 std::int64_t pack_rows(const Base::Weights& weights) {
-  return weights.operators == Operators::tiles ? 512 : 0;
+  return weights.operators == Operators::tiles && rows_are_alike(weights.dtype == at::kBFloat16) ? 512 : 0;
 }
 
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
                                              std::uint32_t tokens_max, bool int8) {
   return std::make_unique<BaseEmbedder>(std::move(base), layers, tokens_max, int8);
+}
+
+std::string encoder_identity(const std::string& kind) {
+  return kind == "minilm" ? kind : kind + ", tokens weighted by position";
 }
 
 Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, std::shared_ptr<const Base> base) {

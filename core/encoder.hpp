@@ -26,7 +26,7 @@ class Encoder {
 };
 
 struct EncoderOptions {
-  std::string kind = "base:13";      ///< base:L (mean-pooled hidden state after the base's layer L) | minilm
+  std::string kind = "base:13";      ///< base:L (hidden state after the base's layer L) | minilm
   std::string path;                 ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;    ///< only so many leading tokens are embedded; all of them are trained on
   std::uint32_t threads = 1;        ///< of the calling thread's libtorch kernels
@@ -34,6 +34,9 @@ struct EncoderOptions {
   /// (Base::Weights::prefers_int8).
   std::string products = "auto";
 };
+
+/// What makes embeddings of this kind what they are: a pool's mixture fits those of the same identity alone.
+std::string encoder_identity(const std::string& kind);
 
 /// base: at least L layers of it; it also gives the tokens. Errors: bad_config, missing, bad_input.
 Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, std::shared_ptr<const Base> base);

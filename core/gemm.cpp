@@ -36,6 +36,8 @@ bool int8_is_faster(bool bfloat16, Pass pass) {
   return kernels.dots_int8 && !(bfloat16 && pass == Pass::forward && kernels.begin_tiles);
 }
 
+bool rows_are_alike(bool bfloat16) { return bfloat16 || &simd::kernels() != simd::kernel_sets().sets[0]; }
+
 std::int64_t whole_depth() { return simd::kernels().begin_tiles ? 32 : 16; }
 
 TileScope::TileScope() {

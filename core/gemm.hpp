@@ -46,6 +46,10 @@ void multiply(std::int64_t rows, std::int64_t depth, const Bf16* a, std::int64_t
 void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_t a_stride, const float* panel,
               float* c, std::int64_t c_stride, bool add);
 
+/// Whether a tile's row comes out the same, bit for bit, beside any others: in our own kernels, and in oneDNN's, which
+/// libtorch has on x86; where it falls back to a BLAS that promises no such thing, not.
+bool rows_are_alike(bool bfloat16);
+
 enum class Pass { forward, backward };
 /// Whether products in 8-bit integers (simd::Kernels::multiply_int8) outrun those in dtype: with VNNI. With AMX the
 /// deep ones of a backward pass do, the forward pass gains nothing.

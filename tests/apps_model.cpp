@@ -168,6 +168,11 @@ TEST_CASE("wrong models, pools, encoders and adapters are named") {
   options = options_of(pool, "auto");
   options.encoder = "base:2";
   CHECK(fault(options) == Fault::mismatch);
+  std::string& identity = pool.values["identity/encoding"];
+  identity = identity.substr(0, identity.rfind(','));  // as a version wrote it that pooled tokens otherwise
+  testing::must(testing::must(open_store("rocksdb", pool.path))->commit({{"identity/encoding", identity}}, {}));
+  CHECK(run(model_score, options_of(pool, "auto"), record("the cat")).status.error().message.find(
+            "encoder base:1, not with base:1, tokens weighted by position") != std::string::npos);
   options.store = pool.directory.file("nothing");
   CHECK(fault(options) == Fault::missing);
 }

@@ -76,7 +76,7 @@ struct TinyPool {
     values["refusals/3"] = "[[0,7,1]]";
     values["group"] = "3";
     const std::string identity = "base " + base->fingerprint().substr(0, 16);
-    values["identity/encoding"] = identity + ", encoder base:1";
+    values["identity/encoding"] = identity + ", encoder " + encoder_identity("base:1");
     values["identity/training"] = identity + ", rank 2, 5 slots";
   }
 

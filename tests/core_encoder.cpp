@@ -121,6 +121,7 @@ TEST_CASE("packs of records of any length give each what it has alone", "[encode
     TinyModel model;
     model.layers = 3;
     model.kv_heads = 2;
+    model.ffn = 608;  // several groups of panels, and deeper than what is packed at a time
     const auto made = encoder({"base:3"}, tiny_base(model, -1, precision));
     std::vector<Record> records;
     for (std::uint64_t i = 0; i < 40; ++i)  // far more rows than one pack has

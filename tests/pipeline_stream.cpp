@@ -125,7 +125,7 @@ TEST_CASE("a pool is refused with another base model, in one sentence that names
   const Outcome outcome = running.end();
   CHECK(outcome.exit_code == exit_code(Fault::mismatch));
   CHECK(outcome.message.starts_with("the stored pool was made with base "));
-  CHECK(outcome.message.find("use the former model and settings, or another store.path") != std::string::npos);
+  CHECK(outcome.message.find("use the former model, settings and version, or another store.path") != std::string::npos);
 }
 
 TEST_CASE("the stages reach each other by ipc and by tcp as they do within the process") {
