@@ -185,7 +185,7 @@ TEST_CASE("another base model than the stored pool's is refused in one sentence"
   CHECK(joined.error().fault == Fault::mismatch);
   CHECK(joined.error().message ==
         "the stored pool was made with base aaaa, rank 8, but training now has base bbbb, rank 8: use the former "
-        "model and settings, or another store.path");
+        "model, settings and version, or another store.path");
 }
 
 TEST_CASE("on a full disk the same commit is tried again until there is room, and nothing is lost") {
