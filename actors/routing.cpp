@@ -33,6 +33,7 @@ Status Routing::restore(const std::string& key, std::string value) {
   births_ = json.value("births", std::uint64_t{0});
   evictions_ = json.value("evictions", std::uint64_t{0});
   merges_ = json.value("merges", std::uint64_t{0});
+  joins_ = json.value("joins", std::uint64_t{0});
   without_room_ = json.value("without_room", std::uint64_t{0});
   return Done{};
 }
@@ -56,6 +57,7 @@ Status Routing::on_message(pipeline::Message message, Outbox& out) {
   } else if (auto* ranking = std::get_if<pipeline::Ranking>(&message)) {
     std::vector<std::uint32_t> order;
     for (const SlotScore& score : ranking->slots) order.push_back(score.slot);
+    ranking_ = std::move(ranking->slots);
     router_->set_eviction_order(std::move(order));
     ranked_group_ = ranking->group;
   } else if (auto* wish = std::get_if<pipeline::Change>(&message)) {
@@ -71,10 +73,34 @@ void Routing::carry_out(std::vector<Decision> decisions, Outbox& out) {
     } else if (const auto* assignment = std::get_if<Assignment>(&decision)) {
       assign(*assignment, out);
     } else {
-      if (!std::exchange(said_without_room_, true))
-        spdlog::warn("routing: no slot may be evicted, so a new domain trains the slots that it is closest to");
-      ++without_room_;
+      explain(std::get<Verdict>(decision));
     }
+  }
+}
+
+/// Every decision about a novel run is logged with what it rests on. Ends of runs that came to nothing are daily
+/// business: debug.
+void Routing::explain(const Verdict& verdict) {
+  using enum Verdict::Outcome;
+  const std::string records = std::to_string(verdict.records) + " novel records of source " +
+                              std::to_string(verdict.source);
+  if (verdict.outcome == nothing) return spdlog::debug("routing: {} were ordinary after all", records);
+  if (verdict.records == 0) return;  // the first slot
+  std::string why = fmt::format("evidence {:.1f} of {:.1f}", verdict.evidence, verdict.needed);
+  if (verdict.nearest)
+    why += fmt::format(", {:.2f} from slot {} where {:.2f} would join it", verdict.distance, *verdict.nearest,
+                       verdict.limit);
+  if (verdict.merged) why += fmt::format("; to make room two slots become one, {:.2f} apart", *verdict.merged);
+  if (verdict.outcome == joins) {
+    ++joins_;
+    spdlog::info("routing: {} are another source of the domain of slot {}: {}", records, *verdict.nearest, why);
+  } else if (verdict.outcome == opens) {
+    spdlog::info("routing: {} are a new domain: {}", records, why);
+  } else {
+    ++without_room_;
+    if (!std::exchange(said_without_room_, true))
+      spdlog::warn("routing: no slot may be evicted, so a new domain trains the slots that it is closest to: {}, {}",
+                   records, why);
   }
 }
 
@@ -84,7 +110,7 @@ void Routing::open(const Birth& birth, Outbox& out) {
   evictions_ += birth.evicts;
   const std::string before =
       birth.merged_into ? "; what it held goes over to slot " + std::to_string(*birth.merged_into) + ", its closest"
-      : birth.evicts    ? "; what it held is evicted"
+      : birth.evicts    ? "; what it held is evicted: " + evicted(birth.slot)
                         : "";
   spdlog::info("routing: slot {} is opened for a new domain (birth {}){}", birth.slot, birth.generation, before);
   if (birth.merged_into) {
@@ -93,6 +119,16 @@ void Routing::open(const Birth& birth, Outbox& out) {
   }
   counts_.at(birth.slot) = {birth.generation, 0};
   out.send(StageId::training, birth);
+}
+
+/// Why this slot.
+std::string Routing::evicted(std::uint32_t slot) const {
+  for (std::size_t place = 0; place < ranking_.size(); ++place)
+    if (const SlotScore& score = ranking_[place]; score.slot == slot)
+      return fmt::format("number {} of {} in the order of eviction, {} (value {:.4g}, gain {:.4f}, sharpness {:.2g}, "
+                         "fragility {:.3f}, {} records)", place + 1, ranking_.size(), score.reason, score.value,
+                         score.gain, score.sharpness, score.fragility, counts_.at(slot).records);
+  return fmt::format("it has the fewest records, {}, as no slot has been scored yet", counts_.at(slot).records);
 }
 
 void Routing::assign(const Assignment& assignment, Outbox& out) {
@@ -158,7 +194,7 @@ std::string Routing::save_counts() const {
   nlohmann::json slots = nlohmann::json::array();
   for (const SlotCount& count : counts_) slots.push_back({count.generation, count.records});
   return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"merges", merges_},
-                        {"without_room", without_room_}}.dump();
+                        {"joins", joins_}, {"without_room", without_room_}}.dump();
 }
 
 std::string Routing::report() const {
@@ -167,7 +203,7 @@ std::string Routing::report() const {
     slots.push_back({{"slot", k}, {"generation", counts_[k].generation}, {"records", counts_[k].records},
                      {"kept", kept_[k].text()}});
   return nlohmann::json{{"slots", slots}, {"births", births_}, {"evictions", evictions_}, {"merges", merges_},
-                        {"without_room", without_room_}, {"held", held_.size()}}.dump();
+                        {"joins", joins_}, {"without_room", without_room_}, {"held", held_.size()}}.dump();
 }
 
 }  // namespace kpool

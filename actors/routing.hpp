@@ -34,7 +34,9 @@ class Routing : public Stage {
     std::string text() const;
   };
   void carry_out(std::vector<Decision> decisions, Outbox& out);
+  void explain(const Verdict& verdict);
   void open(const Birth& birth, Outbox& out);
+  std::string evicted(std::uint32_t slot) const;
   void assign(const Assignment& assignment, Outbox& out);
   void change(const pipeline::Change& wish, Outbox& out);
   void keep(std::size_t slot, const Kept& kept);
@@ -50,8 +52,9 @@ class Routing : public Stage {
   pipeline::Routed routed_;            ///< being filled: consecutive samples of one slot
   std::vector<SlotCount> counts_;      ///< per slot, durable
   std::vector<Kept> kept_;             ///< per slot
+  std::vector<SlotScore> ranking_;     ///< most expendable first; empty until the first group is scored
   std::uint64_t group_ = 0, ranked_group_ = 0;
-  std::uint64_t births_ = 0, evictions_ = 0, merges_ = 0;  ///< durable, as is:
+  std::uint64_t births_ = 0, evictions_ = 0, merges_ = 0, joins_ = 0;  ///< durable, as is:
   std::uint64_t without_room_ = 0;     ///< how often a new domain found no slot that may be evicted
   bool said_without_room_ = false;     ///< logged for this group
   pipeline::Refused refused_;          ///< records of slots on hold, not yet sent

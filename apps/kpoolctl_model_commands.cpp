@@ -69,7 +69,9 @@ void add_model_commands(CLI::App& app, Command& chosen) {
   add_encoder_flags(*embedding, embed, "base:13");
 
   auto score = std::make_shared<ModelOptions>();
-  CLI::App* scoring = add_lines_command(*model, "score", "`nats` (their sum) and `tokens` (how many counted)", score,
+  CLI::App* scoring = add_lines_command(*model, "score",
+                                        "`nats` (their sum) and `tokens` (how many counted), under auto `slot` and "
+                                        "`confidence`", score,
                                         chosen, model_score);
   scoring->add_option("--under", score->under, "base, slot:N, auto (each record's own slot), or an adapter's directory")
       ->capture_default_str();

@@ -52,12 +52,20 @@ Result<Outside> read_outside(const ModelOptions& options) {
   return outside;
 }
 
+/// Under what a record is scored. confidence: of the router, that the slot is the right one of those in use.
+struct Choice {
+  SlotIndex slot;
+  double confidence = 0;
+};
+
 /// Decides under what each record is scored, and brings the scorer to it.
 class Judge {
  public:
   static Result<Judge> make(const ModelOptions& options, Outside outside, std::shared_ptr<const Base> base);
   bool names_slots() const { return router_ || fixed_; }
-  SlotIndex slot_of(const Record& record) const;
+  bool routes() const { return router_ != nullptr; }
+  /// One for each record.
+  std::vector<Choice> choose(std::span<const InputRecord> portion) const;
   Status use(SlotIndex slot);
   std::vector<Score> score(std::span<const Sample> samples) { return scorer_->score(samples); }
 
@@ -113,12 +121,18 @@ Status Judge::prepare_routing(const ModelOptions& options, const std::shared_ptr
   return Done{};
 }
 
-SlotIndex Judge::slot_of(const Record& record) const {
-  if (!router_) return fixed_;
-  std::vector<Record> one{record};
-  const Encoded encoded = std::move(encoder_->encode(std::move(one)).front());
-  const auto* embedded = std::get_if<EncodedRecord>(&encoded);
-  return embedded ? router_->classify(embedded->embedding) : std::nullopt;
+std::vector<Choice> Judge::choose(std::span<const InputRecord> portion) const {
+  std::vector<Choice> choices(portion.size(), Choice{fixed_});
+  if (!router_) return choices;
+  std::vector<Record> records;
+  for (const InputRecord& input : portion) records.push_back(input.record);
+  const auto encoded = encoder_->encode(std::move(records));
+  for (std::size_t i = 0; i < encoded.size(); ++i) {
+    const auto* embedded = std::get_if<EncodedRecord>(&encoded[i]);
+    choices[i].slot = embedded ? router_->classify(embedded->embedding) : std::nullopt;
+    if (choices[i].slot) choices[i].confidence = router_->posterior(embedded->embedding).at(*choices[i].slot);
+  }
+  return choices;
 }
 
 Status Judge::use(SlotIndex slot) {
@@ -154,7 +168,8 @@ std::string summary(const Sums& sums, bool names_slots) {
 Status score_portion(std::vector<InputRecord>& portion, Judge& judge, const Tokenizer& tokenizer, Output& output,
                      Sums& sums) {
   std::map<SlotIndex, std::vector<std::size_t>> groups;
-  for (std::size_t i = 0; i < portion.size(); ++i) groups[judge.slot_of(portion[i].record)].push_back(i);
+  const auto choices = judge.choose(portion);
+  for (std::size_t i = 0; i < portion.size(); ++i) groups[choices[i].slot].push_back(i);
   for (const auto& [slot, members] : groups) {
     if (auto ready = judge.use(slot); !ready) return ready;
     std::vector<Sample> samples;
@@ -165,6 +180,7 @@ Status score_portion(std::vector<InputRecord>& portion, Judge& judge, const Toke
       fields["nats"] = scores[j].nats;
       fields["tokens"] = scores[j].tokens;
       if (judge.names_slots()) fields["slot"] = slot ? nlohmann::ordered_json(*slot) : nlohmann::ordered_json();
+      if (judge.routes() && slot) fields["confidence"] = choices[members[j]].confidence;
       sums.score.nats += scores[j].nats;
       sums.score.tokens += scores[j].tokens;
     }

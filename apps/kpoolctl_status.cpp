@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/kpoolctl_daemon.hpp"
+#include "apps/kpoolctl_metrics.hpp"
 
 namespace kpool {
 namespace {
@@ -41,19 +42,22 @@ Status ask_to(const std::string& socket, const admin::Message& request, double t
 }  // namespace
 
 Status show_status(const StatusOptions& options, std::ostream& out) {
-  const bool redraw = options.watch_seconds > 0 && !options.json && ::isatty(STDOUT_FILENO) == 1;
+  const bool for_programs = options.json || options.metrics;
+  const bool redraw = options.watch_seconds > 0 && !for_programs && ::isatty(STDOUT_FILENO) == 1;
   std::optional<nlohmann::json> before;
   for (;;) {
     auto report = ask_status(options);
     if (!report) return report.error();
     if (redraw) out << "\033[H\033[2J";
-    if (options.json)
+    if (options.metrics)
+      out << metrics_text(*report);
+    else if (options.json)
       out << (options.watch_seconds > 0 ? report->dump() : report->dump(2)) << '\n';
     else
       out << status_text(*report, before ? &*before : nullptr);
     if (!out.flush()) return Error{Fault::io, "the status cannot be written"};
     if (options.watch_seconds <= 0) return Done{};
-    if (!redraw && !options.json) out << '\n';
+    if (!redraw && !for_programs) out << '\n';
     before = *std::move(report);
     std::this_thread::sleep_for(milliseconds(options.watch_seconds));
   }

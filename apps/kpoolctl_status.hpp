@@ -16,6 +16,7 @@ namespace kpool {
 struct StatusOptions {
   std::string socket = "ipc:///run/kpool/admin.sock";
   bool json = false;
+  bool metrics = false;      ///< for Prometheus
   double watch_seconds = 0;  ///< 0: once
   double timeout_seconds = 5;
 };

@@ -1,6 +1,7 @@
 // Replays embeddings through the router.
 //   bench_route EMBEDDINGS WIDTH LABELS [key=value...]   raw float32 rows, one label per line. barrier=N: one every N
-//                                                        records; learn=N: rows beyond the first N are queries
+//                                                        records; learn=N: rows beyond the first N are queries;
+//                                                        together=N: so many in a row of one label as one query
 //   bench_route [--json FILE]                            microseconds per record on synthetic data, as JSON lines
 // The router takes records one by one, so a batch is so many in a row: route_us is the median over batches of the time
 // per record, route_mean_us the mean, which has the renewals of the covariance in it; classify_us is a query's. births:
@@ -22,6 +23,7 @@ struct Replay {
   std::size_t width = 0;
   std::uint64_t barrier_records = 0;
   std::size_t learned = SIZE_MAX;
+  std::size_t together = 1;
 };
 
 bool set_option(RoutingOptions& options, Replay& replay, const std::string& argument) {
@@ -41,6 +43,7 @@ bool set_option(RoutingOptions& options, Replay& replay, const std::string& argu
   else if (key == "claim_batches") options.claim_batches = number();
   else if (key == "barrier") replay.barrier_records = number();
   else if (key == "learn") replay.learned = number();
+  else if (key == "together") replay.together = std::max(1U, number());
   else return false;
   return true;
 }
@@ -64,6 +67,22 @@ void print(const std::string& label, const Counts& counts) {
   std::printf("\n");
 }
 
+/// One record as the daemon does; several by the sum of their log posteriors.
+std::optional<std::uint32_t> classify(const Router& router, const Replay& replay, std::size_t begin, std::size_t end) {
+  const auto row = [&](std::size_t i) {
+    return std::span<const float>(replay.rows).subspan(i * replay.width, replay.width);
+  };
+  if (end - begin == 1) return router.classify(row(begin));
+  std::vector<double> sums;
+  for (std::size_t i = begin; i < end; ++i) {
+    const auto posterior = router.posterior(row(i));
+    sums.resize(posterior.size());
+    for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += std::log(std::max(posterior[k], 1e-300));
+  }
+  if (sums.empty()) return std::nullopt;
+  return static_cast<std::uint32_t>(std::max_element(sums.begin(), sums.end()) - sums.begin());
+}
+
 /// Each record of a label is a source "label#source" or the one source 0.
 void replay_rows(const Replay& replay, const RoutingOptions& options) {
   const auto router = make_router(options, replay.width);
@@ -85,10 +104,9 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
           }
         generations[birth->slot] = birth->generation;
         born += " " + std::to_string(birth->slot) + "@" + std::to_string(now) + "(" + replay.labels[now] + ")";
-      } else {
-        const auto& assignment = std::get<Assignment>(decision);
-        const std::string& label = replay.labels[assignment.ticket];
-        ++table[label.substr(0, label.find('#'))][generations[assignment.slot]];
+      } else if (const auto* assignment = std::get_if<Assignment>(&decision)) {
+        const std::string& label = replay.labels[assignment->ticket];
+        ++table[label.substr(0, label.find('#'))][generations[assignment->slot]];
       }
     }
   };
@@ -102,9 +120,13 @@ void replay_rows(const Replay& replay, const RoutingOptions& options) {
   --now;
   take(router->barrier());
   std::map<std::string, Counts> queries;
-  for (std::size_t i = replay.learned; i < replay.labels.size(); ++i) {
-    const auto slot = router->classify({replay.rows.data() + i * replay.width, replay.width});
-    ++queries[replay.labels[i]][slot ? generations[*slot] : 0];
+  for (std::size_t i = replay.learned; i < replay.labels.size();) {
+    const std::string& label = replay.labels[i];
+    std::size_t end = i + 1;
+    while (end < replay.labels.size() && end - i < replay.together && replay.labels[end] == label) ++end;
+    const auto slot = classify(*router, replay, i, end);
+    if (end - i == replay.together) ++queries[label][slot ? generations[*slot] : 0];
+    i = end;
   }
   const double took_us = 1e6 * (seconds_now() - begin);
   for (const auto& [label, counts] : queries) print("query " + label, counts);

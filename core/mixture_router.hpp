@@ -69,10 +69,11 @@ class MixtureRouter final : public Router {
   void judge_while_claimed(Held record, double surprised);
   void claim(Held record, double surprised);
   void close_run(std::uint32_t source, Run& run);
-  void give_birth(std::uint32_t source, Run* run);
-  bool joins(std::uint32_t source, Run& run);
+  void settle(std::uint32_t source, Run& run, double needed);
+  std::optional<Mixture::Neighbour> nearest(const Run& run);
+  void give_birth(Verdict verdict, Run* run);
   void end_claim();
-  std::optional<Birth> make_room();
+  std::optional<Birth> make_room(Verdict& verdict);
   bool full() const;
   std::optional<std::uint32_t> choose_slot() const;
   double surprise(const Measured& measured) const;

@@ -22,7 +22,7 @@ constexpr double crowded = 1.2;
 
 std::vector<Decision> MixtureRouter::route(Ticket ticket, std::span<const float> x, std::uint32_t source) {
   KPOOL_ASSERT(x.size() == projection_.width());
-  if (generation_ == 0) give_birth(source, nullptr);
+  if (generation_ == 0) give_birth({.source = source}, nullptr);
   judge({ticket, source, transformed(x)});
   return std::exchange(decisions_, {});
 }
@@ -59,13 +59,11 @@ void MixtureRouter::judge(Held record) {
   if (surprised > surprise_held && run.evidence > 0) run.held.push_back(std::move(record));
   else train(record, measured_.best);
   if (run.evidence == 0) return close_run(source, run);
-  if (run.evidence >= evidence_needed_ && !run.held.empty() && !joins(source, run))
-    give_birth(source, &run);
+  if (run.evidence >= evidence_needed_ && !run.held.empty()) settle(source, run, evidence_needed_);
 }
 
-/// Another source of a known domain: its records train the domain's slot, whose gate learns to expect them.
-bool MixtureRouter::joins(std::uint32_t source, Run& run) {
-  if (options_.join_distance == 0) return false;
+/// The slot that is closest to the mean of what the run holds.
+std::optional<Mixture::Neighbour> MixtureRouter::nearest(const Run& run) {
   std::vector<float> mean;
   for (const Held& record : run.held) {
     mixture_.measure(record.x, measured_);
@@ -73,14 +71,23 @@ bool MixtureRouter::joins(std::uint32_t source, Run& run) {
     for (std::size_t i = 0; i < mean.size(); ++i)
       mean[i] += measured_.whitened[i] / static_cast<float>(run.held.size());
   }
-  const auto nearest = mixture_.nearest(mean, static_cast<double>(run.held.size()));
-  if (!nearest || nearest->distance > options_.join_distance * (full() ? crowded : 1)) return false;
+  return mixture_.nearest(mean, static_cast<double>(run.held.size()));
+}
+
+/// The run is confirmed: a new domain, or another source of a known one, whose records train the domain's slot so that
+/// its gate learns to expect them.
+void MixtureRouter::settle(std::uint32_t source, Run& run, double needed) {
+  Verdict verdict{Verdict::Outcome::joins, source, run.held.size(), run.evidence, needed};
+  verdict.limit = options_.join_distance * (full() ? crowded : 1);
+  const auto closest = options_.join_distance > 0 ? nearest(run) : std::nullopt;
+  if (closest) verdict.nearest = closest->slot, verdict.distance = closest->distance;
+  if (!closest || closest->distance > verdict.limit) return give_birth(verdict, &run);
+  decisions_.push_back(verdict);
   for (Held& record : run.held) {
     mixture_.measure(record.x, measured_);
-    train(record, nearest->slot);
+    train(record, closest->slot);
   }
   runs_.erase(source);
-  return true;
 }
 
 void MixtureRouter::judge_while_claimed(Held record, double surprised) {
@@ -111,7 +118,7 @@ void MixtureRouter::claim(Held record, double surprised) {
   if (run.evidence < evidence_needed_ || run.held.empty()) return;
   gates_[slot] = gates_[slot].presumed();
   claim_.on = false;
-  if (!joins(source, run)) give_birth(source, &run);
+  settle(source, run, evidence_needed_);
   if (!claim_.on) end_claim();  // a birth's own claim goes on holding what waits; without room there is none
 }
 
@@ -131,6 +138,7 @@ void MixtureRouter::train(Held& record, std::uint32_t slot) {
 /// The run came to nothing: its records are ordinary, also the outer ones. Without them the gate would close in on
 /// itself.
 void MixtureRouter::close_run(std::uint32_t source, Run& run) {
+  if (!run.held.empty()) decisions_.push_back(Verdict{.source = source, .records = run.held.size()});
   for (Held& record : run.held) {
     mixture_.measure(record.x, measured_);
     train(record, measured_.best);
@@ -167,11 +175,12 @@ std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
 }
 
 /// Two slots that turned out to be of one domain become one before any is evicted. Nothing where none may go.
-std::optional<Birth> MixtureRouter::make_room() {
+std::optional<Birth> MixtureRouter::make_room(Verdict& verdict) {
   const bool full = this->full();
   const auto pair = full && options_.join_distance > 0 ? mixture_.closest_pair(pinned_) : std::nullopt;
   if (pair && pair->distance <= options_.join_distance) {
     mixture_.merge(pair->lesser, pair->greater);
+    verdict.merged = pair->distance;
     return Birth{pair->lesser, ++generation_, false, pair->greater};
   }
   const auto slot = choose_slot();
@@ -180,10 +189,12 @@ std::optional<Birth> MixtureRouter::make_room() {
 }
 
 /// Opens a slot with what the run holds back; without a run (the first slot), empty.
-void MixtureRouter::give_birth(std::uint32_t source, Run* run) {
-  const auto birth = make_room();
+void MixtureRouter::give_birth(Verdict verdict, Run* run) {
+  const std::uint32_t source = verdict.source;
+  const auto birth = make_room(verdict);
+  verdict.outcome = birth ? Verdict::Outcome::opens : Verdict::Outcome::no_room;
+  decisions_.push_back(verdict);
   if (!birth) {  // as it leaves no trace, the domain gets a slot once there is one
-    decisions_.push_back(NoRoom{});
     release(run->held);
     runs_.erase(source);
     return;
@@ -214,7 +225,7 @@ std::vector<Decision> MixtureRouter::barrier() {
     Run& run = (next++)->second;
     const double nearly = evidence_needed_ * (options_.novel_batches - 1) / options_.novel_batches;
     if (run.evidence >= nearly && !claim_.on && 2 * run.held.size() >= options_.batch_records) {
-      if (!joins(source, run)) give_birth(source, &run);
+      settle(source, run, nearly);
       continue;
     }
     for (const Held& record : run.held) {

@@ -30,12 +30,25 @@ struct Assignment {
   std::uint32_t slot = 0;
 };
 
-/// A new domain found every slot taken and none that may be evicted. The assignments that follow give what waited of it
-/// to the slots that it is closest to.
-struct NoRoom {};
+/// What a source's novel run came to, and the numbers that decided it.
+struct Verdict {
+  enum class Outcome : std::uint8_t {
+    opens,    ///< a slot: a Birth follows
+    joins,    ///< `nearest`, as another source of its domain
+    no_room,  ///< a new domain, but every slot is taken and none may be evicted: its records go to the closest slots
+    nothing   ///< the records were ordinary after all
+  };
+  Outcome outcome = Outcome::nothing;
+  std::uint32_t source = 0;
+  std::size_t records = 0;               ///< that waited
+  double evidence = 0, needed = 0;       ///< summed surprise; a run that is confirmed by a barrier needs less
+  std::optional<std::uint32_t> nearest;  ///< slot to their mean, which is `distance` from its own; `limit` would join it
+  double distance = 0, limit = 0;
+  std::optional<double> merged;          ///< distance of the two slots that became one to make room
+};
 
-/// In the order in which they take effect: a Birth stands before the assignments to its slot.
-using Decision = std::variant<Assignment, Birth, NoRoom>;
+/// In the order in which they take effect: a Verdict, its Birth, the assignments to that slot.
+using Decision = std::variant<Assignment, Birth, Verdict>;
 
 struct RoutingOptions {
   std::uint32_t slots = 5;
@@ -50,7 +63,7 @@ struct RoutingOptions {
   /// A novel run whose mean is no farther from a slot's is another source of its domain and trains it; in squared
   /// distances of the slots' own records. 0: every source that is told apart opens a slot.
   double join_distance = 0.95;
-  bool evicts = true;               ///< false: where all slots are taken, a new domain shares them (NoRoom)
+  bool evicts = true;               ///< false: where all slots are taken, a new domain shares them (no_room)
   double abstain = 12;              ///< a query that is so surprising to every slot, in standard deviates, fits none
 };
 

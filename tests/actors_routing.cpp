@@ -1,7 +1,12 @@
 // The routing stage around a scripted router: held samples, frames of one slot, waiting for rankings.
 #include <catch2/catch.hpp>
 
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
 #include <nlohmann/json.hpp>
+
+#include <sstream>
 
 #include "actors/routing.hpp"
 #include "tests/actors_support.hpp"
@@ -199,13 +204,38 @@ TEST_CASE("the records of a slot on hold are refused alone, in their group") {
 
 TEST_CASE("a domain without room is counted, also over a restart") {
   Fixture fixture;
-  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}}, {1, {NoRoom{}, Assignment{1, 0}}}};
+  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}}, {1, {Verdict{Verdict::Outcome::no_room, 0, 1}, Assignment{1, 0}}}};
   fixture.records(1, 2);
   CHECK(fixture.frames() == "0:1,2");
   fixture.say(Barrier{1, "encoding"});
   Fixture again;
   REQUIRE(again.routing.restore("routing", fixture.out.all<Part>().at(1).value));
   CHECK(nlohmann::json::parse(again.routing.report())["without_room"] == 1);
+}
+
+TEST_CASE("a birth, a joined source and an eviction are logged with the numbers that decided them") {
+  Fixture fixture;
+  Verdict opens{Verdict::Outcome::opens, 7, 9, 8.25, 8, 1, 3.5, 0.95}, joins = opens;
+  opens.merged = 0.5;
+  joins.outcome = Verdict::Outcome::joins;
+  fixture.script.on_route = {{0, {opens, Birth{2, 4, true}, Assignment{0, 2}}}, {1, {joins, Assignment{1, 1}}}};
+  Ranking ranking{1, {}};
+  ranking.slots = {{0}, {.slot = 2, .gain = 0.125, .sharpness = 0.5, .fragility = 0.75, .value = 0.0625, .reason = "why"}};
+  fixture.say(std::move(ranking));
+  std::ostringstream log;
+  const auto former = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("log", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+  fixture.records(1, 2);
+  spdlog::set_default_logger(former);
+  INFO(log.str());
+  for (const char* part : {"9 novel records of source 7 are a new domain: evidence 8.2 of 8.0, 3.50 from slot 1 where "
+                           "0.95 would join it; to make room two slots become one, 0.50 apart",
+                           "number 2 of 2 in the order of eviction, why (value 0.0625, gain 0.1250, sharpness 0.5, "
+                           "fragility 0.750, 0 records)",
+                           "9 novel records of source 7 are another source of the domain of slot 1: evidence 8.2"})
+    CHECK(log.str().find(part) != std::string::npos);
+  CHECK(nlohmann::json::parse(fixture.routing.report())["joins"] == 1);
 }
 
 TEST_CASE("the ranking becomes the order of eviction") {

@@ -117,8 +117,10 @@ TEST_CASE("auto scores each record under its slot, in the order of the input") {
   REQUIRE(ran.lines.size() == 4);
   for (int i = 0; i < 4; ++i) CHECK(ran.lines[i]["id"] == std::to_string(i + 1));
   CHECK(ran.lines[0]["slot"] == 0);
+  CHECK(ran.lines[0]["confidence"] == 1.0);  // of the one slot in use
   CHECK(ran.lines[0]["nats"].get<double>() == Approx(nats(pool, "slot:0", testing::first_text)).epsilon(1e-5));
   CHECK(ran.lines[1]["slot"].is_null());
+  CHECK_FALSE(ran.lines[1].contains("confidence"));
   CHECK(ran.lines[1]["nats"].get<double>() == Approx(nats(pool, "base", novel)).epsilon(1e-5));
   CHECK(ran.lines[2]["tokens"] == 0);
   CHECK(ran.complaints.find("4 records, ") == 0);

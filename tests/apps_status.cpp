@@ -1,3 +1,4 @@
+#include "apps/kpoolctl_metrics.hpp"
 #include "apps/kpoolctl_status.hpp"
 
 #include <catch2/catch.hpp>
@@ -60,7 +61,7 @@ const char* const report = R"({"version":"0.1.0","uptime_seconds":10.0,"base":"m
     "groups_in_flight":1,"credit_bytes_per_source":4096,
     "sources":[{"source":"KEY","epoch":2,"watermark":99,"received":120,"open_bytes":77,"connected":true}]},
   "routing":{"slots":[{"slot":0,"generation":3,"records":90,"kept":"pinned held"},
-    {"slot":1,"generation":0,"records":0}],"births":3,"evictions":1,"merges":7,"without_room":6},
+    {"slot":1,"generation":0,"records":0}],"births":3,"evictions":1,"merges":7,"joins":5,"without_room":6},
   "training":{"tokens":5000,"busy_seconds":5.0,"rates":[{"slot":0,"learning_rate":0.00074}]},
   "fragility":{"slots":[{"slot":0,"steps":12,"tokens":5000,"loss":2.5,"gain":0.25,"fragility":0.5,"value":0.125,
     "reason":"used last"}],"regret":{"routing":0.0125,"interference":0.25,"eviction":0}},
@@ -75,7 +76,7 @@ TEST_CASE("status as text has slots, sources, rates and the store's trouble") {
   for (const char* part : {"group 7, 4 commits", "STORE IN TROUBLE: the disk is full", "100 durable", "2 refused",
                            "10.0 records durable, 500.0 tokens trained; trainer busy 50 %", "used last", "2.500",
                            "interference 0.250", "pinned held", "7.4e-04",
-                           "births: 3, evictions: 1, merges: 7", "found no room: 6",
+                           "births: 3, evictions: 1, merges: 7", "joined a slot: 5", "found no room: 6",
                            "KEY", "99", "4096 bytes"})
     CHECK(text.find(part) != std::string::npos);
   auto later = json;
@@ -88,6 +89,23 @@ TEST_CASE("status as text takes any report, however little is in it") {
   for (const char* odd : {"{}", R"({"stages":[]})", R"({"stages":{"routing":{"slots":[1,{"slot":-1}]}}})",
                           R"({"stages":{"ingestion":{"sources":{"a":1}},"fragility":{"slots":"x"}}})"})
     CHECK_FALSE(status_text(nlohmann::json::parse(odd), nullptr).empty());
+}
+
+TEST_CASE("status for Prometheus has every number, lists by slot or source, and a metric's lines together") {
+  auto json = nlohmann::json::parse(report);
+  json["stages"]["training"]["rates"].push_back({{"slot", 1}, {"learning_rate", 0.5}});
+  json["stages"]["ingestion"]["sources"][0]["source"] = "a\"b\\";
+  const std::string text = metrics_text(json);
+  INFO(text);
+  for (const char* part : {"# TYPE kpool_uptime_seconds untyped\nkpool_uptime_seconds 10.0\n",
+                           "kpool_fragility_regret_interference 0.25\n", "kpool_fragility_slots_gain{slot=\"0\"} 0.25\n",
+                           "# TYPE kpool_training_rates_learning_rate untyped\n"
+                           "kpool_training_rates_learning_rate{slot=\"0\"} 0.00074\n"
+                           "kpool_training_rates_learning_rate{slot=\"1\"} 0.5\n",
+                           "kpool_ingestion_sources_connected{source=\"a\\\"b\\\\\"} 1\n"})
+    CHECK(text.find(part) != std::string::npos);
+  CHECK(text.find("version") == std::string::npos);
+  CHECK(text.find("slots_slot") == std::string::npos);
 }
 
 TEST_CASE("status asks the daemon over its socket") {

@@ -77,6 +77,13 @@ TEST_CASE("a birth stands before its records and names its generation") {
   CHECK((bench.births[1].slot == 1 && bench.births[1].generation == 2 && !bench.births[1].evicts));
   // held back since the first of them, decided with the birth
   CHECK(bench.slot_of.size() == 224);
+  const auto opens = std::find_if(bench.verdicts.begin(), bench.verdicts.end(), [](const Verdict& verdict) {
+    return verdict.outcome == Verdict::Outcome::opens && verdict.records > 0;
+  });
+  REQUIRE(opens != bench.verdicts.end());
+  CHECK((opens->evidence >= opens->needed && opens->needed == Approx(8)));
+  CHECK((opens->nearest == 0 && opens->distance > opens->limit && opens->limit == Approx(0.95)));
+  CHECK(opens->records < 24);
   CHECK(bench.slot_of.at(200) == 1);
 }
 

@@ -53,7 +53,7 @@ TEST_CASE("where every slot is pinned a new domain shares them without a trace, 
     bench.send(fixture.domains, 2, 300, 0, 50);
     bench.take(bench.router->barrier());
     CHECK(bench.births.size() == 2);
-    CHECK(bench.without_room > 3);
+    CHECK(bench.count(Verdict::Outcome::no_room) > 3);
     CHECK(bench.slot_of.size() == 900);  // every record trains a slot
     for (const std::size_t domain : {0, 1}) {
       const auto slot = bench.slot_of.at(domain * 300 + 200);
@@ -73,7 +73,7 @@ TEST_CASE("without eviction a new domain shares the slots, whatever order they s
   bench.send(fixture.domains, 2, 300);
   bench.take(bench.router->barrier());
   CHECK(bench.births.size() == 2);
-  CHECK(bench.without_room > 3);
+  CHECK(bench.count(Verdict::Outcome::no_room) > 3);
   CHECK(bench.slot_of.size() == 900);
   for (const std::size_t domain : {0, 1})
     CHECK(bench.router->classify(fixture.domains.draw(domain)) == bench.slot_of.at(domain * 300 + 200));

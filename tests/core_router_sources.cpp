@@ -29,6 +29,10 @@ std::size_t births(double join_distance, double distance, int barrier_every, std
   bench.take(bench.router->barrier());
   CHECK(bench.slot_of.size() == bench.domain_of.size());
   if (bench.births.size() == 2) CHECK(bench.table[0].begin()->first == bench.table[1].begin()->first);
+  CHECK(bench.count(Verdict::Outcome::opens) == bench.births.size());
+  for (const Verdict& verdict : bench.verdicts)
+    if (verdict.outcome == Verdict::Outcome::joins)
+      CHECK((verdict.nearest && verdict.distance <= verdict.limit && verdict.evidence >= verdict.needed));
   return bench.births.size();
 }
 

@@ -40,8 +40,8 @@ struct RouterBench {
       if (const auto* birth = std::get_if<Birth>(&decision)) {
         births.push_back(*birth);
         generation[birth->slot] = birth->generation;
-      } else if (std::holds_alternative<NoRoom>(decision)) {
-        ++without_room;
+      } else if (const auto* verdict = std::get_if<Verdict>(&decision)) {
+        verdicts.push_back(*verdict);
       } else {
         const auto& assignment = std::get<Assignment>(decision);
         REQUIRE(generation.count(assignment.slot) == 1);
@@ -62,9 +62,13 @@ struct RouterBench {
     for (const auto& [_, count] : table[domain]) all += count, most = std::max(most, count);
     return static_cast<double>(most) / all;
   }
+  std::size_t count(Verdict::Outcome outcome) const {
+    return static_cast<std::size_t>(std::count_if(
+        verdicts.begin(), verdicts.end(), [&](const Verdict& verdict) { return verdict.outcome == outcome; }));
+  }
   std::unique_ptr<Router> router;
   std::vector<Birth> births;
-  int without_room = 0;
+  std::vector<Verdict> verdicts;
   std::map<std::uint32_t, std::uint64_t> generation;
   std::map<std::size_t, std::map<std::uint64_t, int>> table;  // domain x generation
   std::vector<std::size_t> domain_of;
