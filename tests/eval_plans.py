@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""A plan as docs/evaluation.md says: made-up text, a random-weight model of two layers, every run, and the report. The
+program is killed once on the way and goes on.
+
+usage: eval_plans.py --build DIR --bench DIR"""
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PLAN = "plans/tiny_oracle_defaults.toml"
+DEADLINE = 540  # seconds
+
+
+def check(condition, sentence):
+    if not condition:
+        sys.exit(f"eval_plans: {sentence}")
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def kill_on_the_way(command, results):
+    program = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + DEADLINE
+    while len(lines(results)) < 7 and program.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    check(program.poll() is None, f"the program ended with {program.returncode} before it was killed")
+    program.send_signal(signal.SIGKILL)
+    program.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--bench", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    plan = options.bench / PLAN
+    with tempfile.TemporaryDirectory() as directory:
+        root = pathlib.Path(directory)
+        model, results, verdicts = root / "tiny.gguf", root / "results.jsonl", root / "verdicts.json"
+        python = [sys.executable, "-B"]
+        subprocess.run([*python, options.bench / "synthetic.py", root / "data", "5", "800", "1"], check=True)
+        subprocess.run([options.build / "tests/tiny_model", model], check=True)
+        command = [options.build / "kpool-eval", plan, "--model", model, "--data", root / "data", "--out", results]
+        kill_on_the_way(command, results)
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=DEADLINE)
+        subprocess.run([*python, options.bench / "report.py", plan, results, "--json", verdicts, "--html",
+                        root / "report.html"], check=True)
+        check("Final loss" in (root / "report.html").read_text(), "the report has no final losses")
+        rows = [json.loads(line) for line in lines(results)]
+        check(len({row["run"] for row in rows}) == len(rows) == 60, f"{len(rows)} runs, or one twice, of 60 planned")
+        check(all(len(row["births"]) == 5 for row in rows if row["method"] == "kpool"), "a domain has no slot, or two")
+        told, shared = json.loads(verdicts.read_text())["comparisons"]
+        check(told["minus"] == "task-id" and told["p_worse_holm"] > 0.05, f"the pool is worse than told slots: {told}")
+        check(shared["minus"] == "shared" and shared["p_better_holm"] < 0.05, f"one slot for all is as good: {shared}")
+        print(f"eval_plans: told slots {told['mean']:+.4f} nats, one slot for all {shared['mean']:+.4f}")
+
+
+if __name__ == "__main__":
+    main()
