@@ -88,7 +88,8 @@ std::string scientific(const json& value) {
 std::string births(const json& report) {
   const json& routing = at(report, {"stages", "routing"});
   return "births: " + text(at(routing, {"births"})) + ", evictions: " + text(at(routing, {"evictions"})) +
-         ", merges: " + text(at(routing, {"merges"})) + ", sources that joined a slot: " + text(at(routing, {"joins"})) +
+         ", merges: " + text(at(routing, {"merges"})) +
+         ", sources that joined a slot: " + text(at(routing, {"joins"})) +
          ", new domains that found no room: " + text(at(routing, {"without_room"})) + "\n";
 }
 

@@ -57,7 +57,10 @@ class StubEncoder : public Encoder {
 class StubLearner : public Learner {
  public:
   StubLearner(std::uint32_t slots, Stamps stamps) : stamps_(stamps), slots_(slots) {}
-  void open(const Birth& birth) override { slots_.at(birth.slot) = {}; }
+  std::optional<MergeReport> open(const Birth& birth) override {
+    slots_.at(birth.slot) = {};
+    return std::nullopt;
+  }
   std::vector<StepReport> learn(std::uint32_t slot, Sample sample) override {
     stamp(stamps_.learned, sample.origin.seq);
     Counter& counter = slots_.at(slot);

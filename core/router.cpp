@@ -136,12 +136,13 @@ void MixtureRouter::train(Held& record, std::uint32_t slot) {
 }
 
 /// The run came to nothing: its records are ordinary, also the outer ones. Without them the gate would close in on
-/// itself.
+/// itself. Those of the claimant were novel to the other slots: rare kinds of the new domain, which its slot has to learn
+/// now, as they lie closer to another one until then.
 void MixtureRouter::close_run(std::uint32_t source, Run& run) {
   if (!run.held.empty()) decisions_.push_back(Verdict{.source = source, .records = run.held.size()});
   for (Held& record : run.held) {
     mixture_.measure(record.x, measured_);
-    train(record, measured_.best);
+    train(record, claim_.on && source == claim_.source ? claim_.slot : measured_.best);
   }
   for (const Distance& distance : run.released) gates_[distance.slot].add(distance.value);
   runs_.erase(source);

@@ -42,7 +42,7 @@ struct Verdict {
   std::uint32_t source = 0;
   std::size_t records = 0;               ///< that waited
   double evidence = 0, needed = 0;       ///< summed surprise; a run that is confirmed by a barrier needs less
-  std::optional<std::uint32_t> nearest;  ///< slot to their mean, which is `distance` from its own; `limit` would join it
+  std::optional<std::uint32_t> nearest;  ///< slot to their mean; within `limit` they join it
   double distance = 0, limit = 0;
   std::optional<double> merged;          ///< distance of the two slots that became one to make room
 };

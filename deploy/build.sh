@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, then configures and builds everything into build/. deploy/test.sh and
-# deploy/demo.sh begin with it.
+# deploy/demo.sh begin with it. Arguments go to `cmake --build`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 deploy/bootstrap.sh
@@ -19,4 +19,4 @@ jobs=$(( jobs > cores ? cores : jobs < 1 ? 1 : jobs ))
 [ -e build/CMakeCache.txt ] || export CMAKE_GENERATOR=Ninja
 attempt cmake -S . -B build -DKPOOL_DEPS="$PWD/.deps"
 echo "build: compiling with $jobs jobs (progress: $log)"
-attempt cmake --build build -j "$jobs"
+attempt cmake --build build -j "$jobs" "$@"

@@ -204,7 +204,8 @@ TEST_CASE("the records of a slot on hold are refused alone, in their group") {
 
 TEST_CASE("a domain without room is counted, also over a restart") {
   Fixture fixture;
-  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}}, {1, {Verdict{Verdict::Outcome::no_room, 0, 1}, Assignment{1, 0}}}};
+  fixture.script.on_route = {{0, {Birth{0, 1}, Assignment{0, 0}}},
+                             {1, {Verdict{Verdict::Outcome::no_room, 0, 1}, Assignment{1, 0}}}};
   fixture.records(1, 2);
   CHECK(fixture.frames() == "0:1,2");
   fixture.say(Barrier{1, "encoding"});
@@ -220,7 +221,8 @@ TEST_CASE("a birth, a joined source and an eviction are logged with the numbers 
   joins.outcome = Verdict::Outcome::joins;
   fixture.script.on_route = {{0, {opens, Birth{2, 4, true}, Assignment{0, 2}}}, {1, {joins, Assignment{1, 1}}}};
   Ranking ranking{1, {}};
-  ranking.slots = {{0}, {.slot = 2, .gain = 0.125, .sharpness = 0.5, .fragility = 0.75, .value = 0.0625, .reason = "why"}};
+  ranking.slots = {
+      {0}, {.slot = 2, .gain = 0.125, .sharpness = 0.5, .fragility = 0.75, .value = 0.0625, .reason = "why"}};
   fixture.say(std::move(ranking));
   std::ostringstream log;
   const auto former = spdlog::default_logger();

@@ -98,7 +98,8 @@ TEST_CASE("status for Prometheus has every number, lists by slot or source, and 
   const std::string text = metrics_text(json);
   INFO(text);
   for (const char* part : {"# TYPE kpool_uptime_seconds untyped\nkpool_uptime_seconds 10.0\n",
-                           "kpool_fragility_regret_interference 0.25\n", "kpool_fragility_slots_gain{slot=\"0\"} 0.25\n",
+                           "kpool_fragility_regret_interference 0.25\n",
+                           "kpool_fragility_slots_gain{slot=\"0\"} 0.25\n",
                            "# TYPE kpool_training_rates_learning_rate untyped\n"
                            "kpool_training_rates_learning_rate{slot=\"0\"} 0.00074\n"
                            "kpool_training_rates_learning_rate{slot=\"1\"} 0.5\n",

@@ -116,6 +116,20 @@ TEST_CASE("a domain that begins in the claim window of the one before gets a slo
   for (std::size_t domain = 0; domain < 5; ++domain) CHECK(bench.purity(domain) > 0.9);
 }
 
+TEST_CASE("in its claim window a new slot takes what is rare in its domain, though closer to another slot") {
+  Bench bench({});
+  Domains domains(6);
+  for (std::size_t i = 0; i < domains.centres[2].size(); ++i)  // a rare kind of domain 1
+    domains.centres[2][i] = 0.6F * domains.centres[0][i] + 0.4F * domains.centres[1][i];
+  bench.send(domains, 0, 304);
+  bench.send(domains, 1, 24);
+  REQUIRE(bench.births.size() == 2);
+  CHECK(bench.router->classify(domains.draw(2)) == 0);
+  bench.send(domains, 2, 1);
+  bench.send(domains, 1, 12);
+  CHECK(bench.slot_of.at(328) == 1);
+}
+
 TEST_CASE("without a free slot the first of the eviction order goes") {
   RoutingOptions options;
   options.slots = 2;

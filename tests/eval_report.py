@@ -9,6 +9,7 @@ import pathlib
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 sys.path.insert(0, sys.argv.pop(1))
 import comparisons  # noqa: E402
@@ -22,7 +23,8 @@ ROW = {"run": "kpool seed=1", "method": "kpool", "seed": 1, "domains": ["a", "b"
        "losses": [[4.0, 5.0], [3.0, 4.8], [3.4, 2.0]], "own_losses": [[4.0, 5.0], [3.0, 5.0], [3.3, 2.0]],
        "owners": [[0, 0], [1, 0], [1, 2]], "queries": [[[[0, 10]], [[0, 10]]]] * 2 + [[[[1, 9], [2, 1]], [[2, 10]]]],
        "prequential": [3.5, None], "assigned": [[[1, 30]], [[2, 30]]],
-       "births": [{"domain": 0, "evicts": False}, {"domain": 1, "evicts": False}]}
+       "births": [{"record": 1, "domain": 0, "evicts": False}, {"record": 36, "domain": 1, "evicts": False}],
+       "records": 60, "seconds": 2000.0}
 
 for number, birth in enumerate(ROW["births"]):
     birth |= {"slot": number, "generation": number + 1}
@@ -41,8 +43,9 @@ class Metrics(unittest.TestCase):
         for key, value in {"final_loss": 2.7, "base_loss": 4.5, "forgetting": 0.4, "prequential": 3.5,
                            "backward_transfer": -0.4,
                            "forward_transfer": 0.2, "routing_accuracy": 0.95, "worst_domain": 0.9, "nmi": 1.0,
-                           "effective_slots": 2.0, "extra_births": 0, "regret_routing": 0.05,
-                           "regret_interference": 0.15, "regret_eviction": 0}.items():
+                           "effective_slots": 2.0, "extra_births": 0, "extra_birth_rate": 0, "birth_delay": 6,
+                           "conditional_entropy": 0, "regret_routing": 0.05, "regret_interference": 0.15,
+                           "regret_eviction": 0}.items():
             self.assertAlmostEqual(found[key], value, msg=key)
 
     def test_calibration_error(self):
@@ -60,7 +63,7 @@ class Metrics(unittest.TestCase):
     def test_eviction(self):
         row = copy.deepcopy(ROW)
         row["owners"][2] = [0, 3]
-        row["births"].append({"domain": 1, "evicts": True, "slot": 0, "generation": 3})
+        row["births"].append({"record": 50, "domain": 1, "evicts": True, "slot": 0, "generation": 3})
         found = metrics.of_row(row)
         self.assertAlmostEqual(found["regret_eviction"], 0.2)
         self.assertEqual(found["domains_without_own_slot"], 1)
@@ -92,6 +95,27 @@ class Metrics(unittest.TestCase):
         nmi = metrics.normalised_mutual_information
         self.assertAlmostEqual(nmi([[[1, 5], [2, 5]], [[1, 5], [2, 5]]]), 0)
         self.assertAlmostEqual(nmi([[[1, 5], [2, 5]], [[3, 10]]]), 0.8)  # ln 2 over the mean of ln 2 and 1.5 ln 2
+
+
+    def test_conditional_entropy(self):
+        entropy = metrics.conditional_entropy
+        self.assertAlmostEqual(entropy([[[1, 5], [2, 5]], [[3, 30]], []]), math.log(2) / 4)
+        self.assertTrue(math.isnan(entropy([[], []])))
+
+    def test_birth_delay(self):
+        row = copy.deepcopy(ROW) | {"segments": [-1, 1, 0], "owners": [[0, 0], [0, 1], [2, 1]]}
+        row["births"] = [birth | {"domain": domain} for birth, domain in zip(row["births"], (1, 0))]
+        row["assigned"] = [[[1, 2], [2, 28]], [[1, 30]]]
+        self.assertEqual(metrics.birth_delay(row), 6)
+        row["births"].append({"record": 45, "domain": 0, "slot": 2, "generation": 3, "evicts": False})
+        self.assertEqual(metrics.birth_delay(row), 6)  # another slot is the domain's own
+        self.assertAlmostEqual(metrics.of_row(row)["extra_birth_rate"], 1000 / 7.5)
+        row["owners"][2] = [3, 1]
+        self.assertEqual(metrics.birth_delay(row), 15)
+        row["owners"][2] = [1, 1]
+        self.assertIsNone(metrics.birth_delay(row))  # the domain shares the first one's slot
+        for segments in ([-1, 0, 1, 0], [-1, 0, -1]):
+            self.assertIsNone(metrics.birth_delay(ROW | {"segments": segments, "owners": [[1, 2]] * 4}))
 
 
 class Paired(unittest.TestCase):
@@ -162,23 +186,57 @@ class Comparisons(unittest.TestCase):
         self.assertEqual(comparisons.of_choices(report.grouped(rows), 0.02)[0]["verdict"], "a run diverged")
 
 
-class Report(unittest.TestCase):
-    def test_orders_that_differ_are_averaged_by_position(self):
-        other = copy.deepcopy(ROW) | {"segments": [-1, 1, 0]}
-        other["losses"] = [line[::-1] for line in ROW["losses"]]
-        table = report.matrix([ROW, other])
-        self.assertEqual(table[0], ["after", "learned 1.", "learned 2."])
-        self.assertEqual(table[2:], [["learned 1.", "3.000", "4.800"], ["learned 2.", "3.400", "2.000"]])
-        self.assertIsNone(report.matrix([ROW, copy.deepcopy(ROW) | {"segments": [-1, 0, -1]}]))
-
+class Figures(unittest.TestCase):
     def test_curve_over_the_one_numeric_setting(self):
         rows = [tested_row("kpool", seed, float(k), {"k": str(k), "births": kind})
                 for k in (10, 2) for kind in ("fresh", "warm") for seed in (1, 2)]
         setting, lines = figures.curves(report.grouped(rows))
         self.assertEqual((setting, list(lines)), ("k", ["kpool, fresh", "kpool, warm"]))
         self.assertEqual([point[:2] for point in lines["kpool, warm"]], [(2.0, 2.0), (10.0, 10.0)])
-        picture, missing = report.figure(report.grouped(rows))
-        self.assertTrue(picture.startswith("<svg") if picture else "no matplotlib" in missing)
+        self.assertIsNone(figures.bars(report.grouped(rows)))
+
+    def test_bars_where_there_is_no_such_setting(self):
+        rows = [tested_row("kpool", seed, 3.0, {"policy": policy}) for policy in ("count", "lru") for seed in (1, 2)]
+        (chart,) = figures.bars(report.grouped(rows)).values()
+        self.assertEqual(chart, [("kpool, count", 4.5, 3.0, (3.0, 3.0)), ("kpool, lru", 4.5, 3.0, (3.0, 3.0))])
+        rows = [{key: value for key, value in row.items() if key != "losses"} for row in rows]
+        routing, information = figures.bars(report.grouped(rows)).values()
+        self.assertEqual((routing[0][1:3], information[0][1:3]), ((0, 0.95), (0, 1.0)))
+
+    def test_maps_of_the_cells_that_end_lowest(self):
+        rows = [tested_row(method, 1, loss, {"k": str(loss)})
+                for method in ("kpool", "task-id") for loss in (math.nan, 4.0, 2.0, 3.0, 5.0)]
+        losses = report.losses_by_segment(rows)
+        self.assertEqual(figures.panels(losses[:8]), losses[:8])
+        self.assertEqual([one[:3] for one in figures.panels(losses)],
+                         [("kpool", (("k", "2.0"),), 1), ("task-id", (("k", "2.0"),), 1)])
+
+    def test_pictures(self):
+        for cells in ([{}], [{"k": "1"}, {"k": "2"}]):
+            rows = [tested_row("kpool", seed, loss, cell)
+                    for cell in cells for seed, loss in ((1, 3.0), (2, 2.5), (3, math.nan))]
+            drawn, missing = report.pictures(report.grouped(rows), report.losses_by_segment(rows))
+            self.assertTrue(len(drawn) == 2 and all(picture.startswith("<svg") for _, picture in drawn) if drawn
+                            else "no matplotlib" in missing)
+
+    def test_report_without_matplotlib(self):
+        with unittest.mock.patch.dict(sys.modules, {"matplotlib": None}):
+            drawn, missing = report.pictures(report.grouped([ROW]), report.losses_by_segment([ROW]))
+        self.assertEqual((drawn, "no matplotlib" in missing), ([], True))
+
+
+class Report(unittest.TestCase):
+    def test_orders_that_differ_are_averaged_by_position(self):
+        other = copy.deepcopy(ROW) | {"segments": [-1, 1, 0]}
+        other["losses"] = [line[::-1] for line in ROW["losses"]]
+        table = report.matrix(*report.mean_losses([ROW, other]))
+        self.assertEqual(table[0], ["after", "learned 1.", "learned 2."])
+        self.assertEqual(table[2:], [["learned 1.", "3.000", "4.800"], ["learned 2.", "3.400", "2.000"]])
+        self.assertIsNone(report.mean_losses([ROW, copy.deepcopy(ROW) | {"segments": [-1, 0, -1]}]))
+
+    def test_duration(self):
+        self.assertEqual([report.duration(seconds) for seconds in (6.4, 95, 3599, 40000)],
+                         ["6 s", "2 min", "1 h 0 min", "11 h 7 min"])
 
     def run_report(self, digest, rest=""):
         with tempfile.TemporaryDirectory() as directory:
@@ -197,8 +255,8 @@ class Report(unittest.TestCase):
 
     def test_tables(self):
         page = self.run_report(None)
-        for part in ("<h1>small</h1>", "2 of 4 planned runs", "Why?", "<td>0.4000</td>", "one pair says nothing",
-                     "<td>(base)</td>"):
+        for part in ("<h1>small</h1>", "2 of 4 planned runs, 1 h 7 min", "Why?", "<td>0.4000</td>",
+                     "one pair says nothing", "<td>(base)</td>"):
             self.assertIn(part, page)
 
     def test_lines_that_are_no_results(self):

@@ -5,6 +5,8 @@ Losses are nats per token on held-out text; R[i][j] = -loss of domain j after se
 """
 import math
 
+BATCH_RECORDS = 8  # the unit of rates, whatever routing.batch_records is
+
 
 def mean(values):
     values = list(values)
@@ -75,6 +77,31 @@ def normalised_mutual_information(tables):
     return mutual / spread if spread > 0 else 1.0
 
 
+def conditional_entropy(tables):
+    """H(slot | domain) in nats; tables as above."""
+    counts = [[count for _, count in table] for table in tables]
+    total = sum(map(sum, counts))
+    return sum(sum(of_domain) / total * entropy(count / sum(of_domain) for count in of_domain)
+               for of_domain in counts if of_domain) if total else float("nan")
+
+
+def birth_delay(row):
+    """Mean over domains, but the first, of the records until the birth of the slot that most of the domain's records
+    had trained after its segment. None where no domain opened its own slot, and where domains recur or are mixed: a row
+    does not say how long a segment is, but where each domain has one it is all of the domain's records."""
+    order = row["segments"][1:]
+    if -1 in order or len(set(order)) < len(order):
+        return None
+    born = {birth["generation"]: birth for birth in row["births"]}
+    delays, before = [], 0
+    for line, domain in enumerate(order, 1):
+        birth = born.get(row["owners"][line][domain])
+        if before and birth and birth["domain"] == domain:
+            delays.append(birth["record"] - before)
+        before += sum(count for _, count in row["assigned"][domain])
+    return mean(delays) if delays else None
+
+
 def routing(row):
     """Share of held-out records that the slot of their own domain answers, at the end; the worst domain's; domains
     that share their slot with another, or have none."""
@@ -133,12 +160,15 @@ def calibration_error(table):
 def of_row(row):
     last = last_segment_of(row)
     births = row["births"]
-    values = {"births": len(births), "evictions": sum(birth["evicts"] for birth in births),
-              "extra_births": len(births) - len({birth["domain"] for birth in births}),
-              "nmi": normalised_mutual_information(row["assigned"]), **routing(row), **collapse(row)}
+    extra = len(births) - len({birth["domain"] for birth in births})
+    values = {"births": len(births), "evictions": sum(birth["evicts"] for birth in births), "extra_births": extra,
+              "extra_birth_rate": 1000 * BATCH_RECORDS * extra / max(1, row["records"]),
+              "nmi": normalised_mutual_information(row["assigned"]),
+              "conditional_entropy": conditional_entropy(row["assigned"]), **routing(row), **collapse(row)}
     error = calibration_error(row["calibration"][-1]) if "calibration" in row else None
-    if error is not None:
-        values["ece"] = error
+    for name, value in (("ece", error), ("birth_delay", birth_delay(row))):
+        if value is not None:
+            values[name] = value
     if "losses" in row:
         losses = row["losses"]
         values |= {"base_loss": mean(losses[0]), "final_loss": mean(losses[-1]), "forgetting": forgetting(losses, last),

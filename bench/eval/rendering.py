@@ -8,6 +8,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 80em; 
 div { overflow-x: auto }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
 th, td { padding: .25em .7em; border-bottom: 1px solid #8886; text-align: left; white-space: nowrap }
+figure { margin: 1em 0 }
 svg { background: #fff; max-width: 100%; height: auto }
 code, pre { overflow-wrap: anywhere; white-space: pre-wrap }
 """
@@ -25,10 +26,12 @@ def html_table(title, table):
             "\n".join(cells("td", line) for line in table[1:]) + "</table></div>\n")
 
 
-def page(name, paragraphs, tables, picture, verdicts):
-    """picture: SVG or empty. verdicts: plain data, shown as JSON."""
+def page(name, paragraphs, tables, pictures, verdicts):
+    """pictures: [(caption, SVG), ...]. verdicts: plain data, shown as JSON."""
     body = "".join(f"<p>{html.escape(text)}</p>\n" for text in paragraphs if text)
-    body += picture + "\n" + "".join(html_table(*each) for each in tables)
+    body += "".join(f"<figure><figcaption>{html.escape(caption)}</figcaption>\n{svg}</figure>\n"
+                    for caption, svg in pictures)
+    body += "".join(html_table(*each) for each in tables)
     if verdicts:
         text = html.escape(json.dumps(verdicts, indent=1))
         body += f"<details><summary>Comparisons as JSON</summary><pre>{text}</pre></details>\n"

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Tables and figures of an experiment: report.py PLAN.toml RESULTS.jsonl [--html FILE] [--markdown FILE] [--json FILE]
 
-Without a file the tables go to standard output. Figures need matplotlib; without it the report has tables alone.
+Without a file the tables go to standard output. Pictures, which only the HTML has, need matplotlib; without it the
+report has tables alone.
 --json writes the comparisons. Needs Python 3.11.
 """
 import argparse
@@ -21,15 +22,18 @@ import rendering
 
 COLUMNS = [("final_loss", "final loss", 4), ("prequential", "prequential", 4), ("forgetting", "forgetting", 4),
            ("backward_transfer", "BWT", 4), ("forward_transfer", "FWT", 4), ("routing_accuracy", "routing", 3),
-           ("worst_domain", "worst domain", 3), ("nmi", "NMI", 3), ("births", "births", 1),
-           ("extra_births", "beyond one a domain", 1), ("evictions", "evictions", 1),
+           ("worst_domain", "worst domain", 3), ("nmi", "NMI", 3),
+           ("conditional_entropy", "H(slot given domain)", 3), ("births", "births", 1),
+           ("extra_births", "beyond one a domain", 1), ("extra_birth_rate", "per 1,000 batches", 2),
+           ("birth_delay", "birth delay", 2), ("evictions", "evictions", 1),
            ("effective_slots", "effective slots", 2), ("domains_without_own_slot", "domains without own slot", 2),
            ("regret_routing", "regret: routing", 4), ("regret_interference", "interference", 4),
            ("regret_eviction", "eviction", 4), ("max_share", "largest share", 3), ("cv2", "CV²", 2),
            ("normalised_entropy", "entropy / ln slots", 3), ("dead_slots", "dead slots", 2),
            ("collapsed_lines", "collapsed lines", 2), ("ece", "ECE", 3)]
-ROUTING = {"routing_accuracy", "worst_domain", "nmi", "births", "extra_births", "evictions", "effective_slots",
-           "domains_without_own_slot", "max_share", "cv2", "normalised_entropy", "dead_slots", "collapsed_lines", "ece"}
+ROUTING = {"routing_accuracy", "worst_domain", "nmi", "conditional_entropy", "births", "extra_births",
+           "extra_birth_rate", "birth_delay", "evictions", "effective_slots", "domains_without_own_slot", "max_share",
+           "cv2", "normalised_entropy", "dead_slots", "collapsed_lines", "ece"}
 
 
 def read_plan(path):
@@ -109,9 +113,9 @@ def by_position(row):
     return order + [domain for domain in range(len(row["domains"])) if domain not in order]
 
 
-def matrix(members):
-    """Mean losses after each segment: columns are domains, or, where the order differs from seed to seed, the domain
-    that was learned first, second and so on. None where not even that makes the rows alike."""
+def mean_losses(members):
+    """(columns, lines, values): mean losses after each segment. Columns are domains, or, where the order differs from
+    seed to seed, the domain that was learned first, second and so on. None where not even that makes the rows alike."""
     same = len({tuple(row["segments"]) for row in members}) == 1
     orders = [list(range(len(row["domains"]))) if same else by_position(row) for row in members]
     segments = {tuple(order.index(domain) if domain >= 0 else -1 for domain in row["segments"])
@@ -119,33 +123,47 @@ def matrix(members):
     if len(segments) > 1:
         return None
     names = members[0]["domains"] if same else [f"learned {i + 1}." for i in range(len(orders[0]))]
-    table = [["after"] + names]
-    for i, domain in enumerate(segments.pop()):
-        name = "(base)" if i == 0 else names[domain] if domain >= 0 else "(mixed)"
-        table.append([name] + [f"{paired.mean([row['losses'][i][order[j]] for row, order in zip(members, orders)]):.3f}"
-                               for j in range(len(names))])
-    return table
+    lines = ["(base)"] + [names[domain] if domain >= 0 else "(mixed)" for domain in segments.pop()[1:]]
+    return names, lines, [[paired.mean([row["losses"][i][order[j]] for row, order in zip(members, orders)])
+                           for j in range(len(names))] for i in range(len(lines))]
 
 
-def matrices(rows):
+def losses_by_segment(rows):
+    """[(method, cell, runs, mean losses), ...]"""
     sets = collections.OrderedDict()
     for row in rows:
         if "losses" in row:
-            sets.setdefault((row["method"], comparisons.cell_text(cell_of(row))), []).append(row)
-    tables = [(f"Losses after each segment: {method}, {cell}, n = {len(members)}", matrix(members))
-              for (method, cell), members in sets.items()]
-    return [(title, table) for title, table in tables if table]
+            sets.setdefault((row["method"], cell_of(row)), []).append(row)
+    found = [(method, cell, len(members), mean_losses(members)) for (method, cell), members in sets.items()]
+    return [one for one in found if one[3]]
 
 
-def figure(groups):
-    """(SVG or empty, a sentence or empty)"""
-    found = figures.curves(groups)
-    if not found:
-        return "", ""
+def matrix(names, lines, values):
+    return [["after"] + names] + [[line] + [f"{value:.3f}" for value in numbers]
+                                  for line, numbers in zip(lines, values)]
+
+
+def pictures(groups, losses):
+    """([(caption, SVG), ...], a sentence or empty)"""
+    curves, bars, panels = figures.curves(groups), figures.bars(groups), figures.panels(losses)
+    by = "by " + ", ".join(["method", *comparisons.values_of_axes(groups)])
+    best = ", each method's cell that ends lowest" if len(panels) < len(losses) else ""
+    found = []
     try:
-        return figures.draw(*found), ""
+        if curves:
+            found.append((f"Mean final loss over {curves[0]} [95 % bootstrap interval]", figures.draw_curves(*curves)))
+        if bars:
+            found.append((f"Means over seeds [95 % bootstrap interval] {by}", figures.draw_bars(bars)))
+        if panels:
+            found.append((f"Mean losses after each segment {by}{best}", figures.draw_maps(panels)))
     except ImportError:
-        return "", f"The curve over {found[0]} is missing: Python here has no matplotlib."
+        return [], "The pictures are missing: Python here has no matplotlib."
+    return found, ""
+
+
+def duration(seconds):
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def main():
@@ -159,21 +177,25 @@ def main():
     rows = read_rows(arguments.results, arguments.plan, digest)
     groups, margin = grouped(rows), plan.get("margin", 0.02)
     methods, choices = comparisons.of_methods(groups, margin), comparisons.of_choices(groups, margin)
-    losses, routing = [c for c in COLUMNS if c[0] not in ROUTING], [c for c in COLUMNS if c[0] in ROUTING]
-    tables = [("Loss: means over seeds [95 % bootstrap interval]", summary(groups, losses)),
+    by_segment = losses_by_segment(rows)
+    loss, routing = [c for c in COLUMNS if c[0] not in ROUTING], [c for c in COLUMNS if c[0] in ROUTING]
+    tables = [("Loss: means over seeds [95 % bootstrap interval]", summary(groups, loss)),
               ("Routing and collapse: means over seeds [95 % bootstrap interval]", summary(groups, routing)),
               ("Final loss, kpool against the others", comparisons.table(methods)),
-              ("Final loss, each choice against the first", comparisons.table(choices)), *matrices(rows)]
+              ("Final loss, each choice against the first", comparisons.table(choices)),
+              *((f"Losses after each segment: {method}, {comparisons.cell_text(cell)}, n = {runs}", matrix(*means))
+                for method, cell, runs, means in by_segment)]
     tables = [(title, table) for title, table in tables if len(table) > 1]
-    state = f"{len(rows)} of {planned(plan)} planned runs; margin {margin} nats per token"
+    state = (f"{len(rows)} of {planned(plan)} planned runs, {duration(sum(row['seconds'] for row in rows))} in all; "
+             f"margin {margin} nats per token")
     if arguments.json:
         found = {"plan": digest, "comparisons": methods + choices}
         pathlib.Path(arguments.json).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     if arguments.html:
-        picture, missing = figure(groups)
+        drawn, missing = pictures(groups, by_segment)
         paragraphs = [plan.get("question", ""), f"Plan {digest}; {state}.", missing]
         pathlib.Path(arguments.html).write_text(
-            rendering.page(plan["name"], paragraphs, tables, picture, methods + choices), "utf-8")
+            rendering.page(plan["name"], paragraphs, tables, drawn, methods + choices), "utf-8")
     text = f"Plan `{digest[:16]}`: {plan.get('question', '')} ({state})\n\n" + \
         "\n".join(rendering.markdown(*each) for each in tables)
     if arguments.markdown:

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Records of every source for `kpoolctl model embed`: DIR/DOMAIN/SOURCE.jsonl with `text` to lines with `text` and `label`.
+
+    bench/sample_records.py DIR [--records 200] [--seed 0] [--strip] > RECORDS.jsonl
+
+seed 0 takes the first records of each file, another one draws them. --strip takes a source's fixed wording away: words
+in a row (two or more, or one that ends in a colon) that at least half of its records have.
+"""
+import argparse
+import collections
+import json
+import pathlib
+import random
+
+LONGEST = 8  # words of a fixed wording
+
+
+def runs(words):
+    """Every run of words that may be a fixed wording."""
+    for length in range(1, LONGEST + 1):
+        for i in range(len(words) - length + 1):
+            if length > 1 or words[i].endswith(":"):
+                yield tuple(words[i:i + length])
+
+
+def stripped(texts):
+    words = [text.split(" ") for text in texts]
+    seen = collections.Counter(run for each in words for run in set(runs(each)))
+    fixed = {run for run, count in seen.items() if 2 * count >= len(texts)}
+    for each in words:
+        keep = [True] * len(each)
+        for length in range(1, LONGEST + 1):
+            for i in range(len(each) - length + 1):
+                if tuple(each[i:i + length]) in fixed:
+                    keep[i:i + length] = [False] * length
+        yield " ".join(word for word, kept in zip(each, keep) if kept)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=pathlib.Path)
+    parser.add_argument("--records", type=int, default=200, help="of each source")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strip", action="store_true")
+    options = parser.parse_args()
+    for path in sorted(options.directory.glob("*/*.jsonl")):
+        with open(path) as file:
+            texts = [json.loads(line)["text"] for line in file]
+        if options.seed:
+            random.Random(options.seed).shuffle(texts)
+        texts = texts[:options.records]
+        for text in stripped(texts) if options.strip else texts:
+            if text.strip():
+                print(json.dumps({"label": f"{path.parent.name}/{path.stem}", "text": text}))
+
+
+if __name__ == "__main__":
+    main()
