@@ -1,8 +1,8 @@
 // bench_layers MODEL.gguf [TOKENS THREADS ROUNDS]
 // What adapters on the top layers alone save. In each round, in turns: a training step with the adapter on all layers,
 // on 4/5, 2/3, 1/2, 1/3 and 1/6 of them; the same step where the last quarter of the tokens counts (a record with a
-// prompt); and the lowest layers alone, as the encoder base:4 runs them. Medians over the rounds, of the milliseconds
-// and of the ratio to the full step within a round, one line of JSON each. Loss: bench_learn.
+// prompt); the lowest layers alone, as the encoder base:13 runs them; and the full step on one thread. Medians over the
+// rounds, of the milliseconds and of the ratio to the full step within a round, one line of JSON each. Loss: bench_learn.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -20,7 +20,7 @@ using namespace kpool;
 
 namespace {
 
-constexpr std::int64_t kEncoderLayers = 4;
+constexpr std::int64_t kEncoderLayers = 13;
 
 /// One slot's adapter on the top layers, and its step.
 struct Trained {
@@ -74,7 +74,10 @@ int main(int count, char** arguments) {
     return exit_code(base.error().fault);
   }
   const Base::Weights& weights = (*base)->weights();
-  use_threads(static_cast<std::uint32_t>(number(3, 2)));
+  const auto threads = static_cast<std::uint32_t>(number(3, 2));
+  use_threads(1);
+  Trained alone(weights, weights.shape.layers, tokens);
+  use_threads(threads);
   std::mt19937 engine(1);
   std::vector<std::int32_t> text(static_cast<std::size_t>(tokens));
   for (auto& token : text) token = static_cast<std::int32_t>(engine() % weights.shape.vocabulary);
@@ -89,8 +92,15 @@ int main(int count, char** arguments) {
     cases.push_back({"step", layers, [&] { one.step(weights, batch, workspace); }});
   }
   cases.push_back({"completion", all, [&] { trained.front()->step(weights, completion, workspace); }});
-  const auto encode = [&] { hidden_states(weights, batch, kEncoderLayers, nullptr, workspace); };
-  cases.push_back({"encoder", kEncoderLayers, encode});
+  const auto encode = [&] {
+    hidden_states(weights, batch, std::min(kEncoderLayers, all), nullptr, workspace, weights.prefers_int8);
+  };
+  cases.push_back({"encoder", std::min(kEncoderLayers, all), encode});
+  cases.push_back({"one thread", all, [&] {
+                     use_threads(1);
+                     alone.step(weights, batch, workspace);
+                     use_threads(threads);
+                   }});
   measure(cases, rounds);
   for (const Case& item : cases)
     std::printf("{\"what\": \"%s\", \"layers\": %d, \"of\": %d, \"tokens\": %d, \"rounds\": %d, \"ms\": %.1f, "
