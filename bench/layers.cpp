@@ -1,8 +1,9 @@
 // bench_layers MODEL.gguf [TOKENS THREADS ROUNDS]
 // What adapters on the top layers alone save. In each round, in turns: a training step with the adapter on all layers,
 // on 4/5, 2/3, 1/2, 1/3 and 1/6 of them; the same step where the last quarter of the tokens counts (a record with a
-// prompt); the lowest layers alone, as the encoder base:13 runs them; and the full step on one thread. Medians over the
-// rounds, of the milliseconds and of the ratio to the full step within a round, one line of JSON each. Loss: bench_learn.
+// prompt); the lowest layers alone, as the encoder base:13 runs them; and the full step on one thread. Medians over
+// the rounds, of the milliseconds and of the ratio to the full step within a round, one line of JSON each. Loss:
+// bench_learn.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Records of every source for `kpoolctl model embed`: DIR/DOMAIN/SOURCE.jsonl with `text` to lines with `text` and `label`.
+"""Records of every source, DIR/DOMAIN/SOURCE.jsonl with `text`, as lines with `text` and `label` for `kpoolctl model
+embed`.
 
     bench/sample_records.py DIR [--records 200] [--seed 0] [--strip] > RECORDS.jsonl
 

@@ -136,8 +136,8 @@ void MixtureRouter::train(Held& record, std::uint32_t slot) {
 }
 
 /// The run came to nothing: its records are ordinary, also the outer ones. Without them the gate would close in on
-/// itself. Those of the claimant were novel to the other slots: rare kinds of the new domain, which its slot has to learn
-/// now, as they lie closer to another one until then.
+/// itself. Those of the claimant were novel to the other slots: rare kinds of the new domain, which its slot has to
+/// learn now, as they lie closer to another one until then.
 void MixtureRouter::close_run(std::uint32_t source, Run& run) {
   if (!run.held.empty()) decisions_.push_back(Verdict{.source = source, .records = run.held.size()});
   for (Held& record : run.held) {
