@@ -7,7 +7,10 @@
 | picture | from | made by |
 |---|---|---|
 | route.svg | route.jsonl | bench_route --json |
-| train.svg, breakdown.svg | train.json | bench/train.py --json |
+| train.svg, breakdown.svg | train_avx512_bf16.json | bench/train.py --json |
+| encode.svg | encode.jsonl | bench_encode --json |
+| layers.svg | layers_step_avx512_bf16.jsonl | bench_layers |
+| limits.svg | limits_avx512_bf16.jsonl | bench/limits.py --json |
 | pipeline.svg | pipeline.jsonl | bench_pipeline --json |
 
 A picture whose results are absent is left out, with a sentence.
@@ -144,8 +147,50 @@ def pipeline(path, to):
     save(figure, to)
 
 
-PICTURES = {"route.svg": (route, "route.jsonl"), "train.svg": (train, "train.json"),
-            "breakdown.svg": (breakdown, "train.json"), "pipeline.svg": (pipeline, "pipeline.jsonl")}
+def encode(path, to):
+    rows = [row for row in lines_of(path) if "record_tokens" in row]
+    figure, axis = pyplot.subplots(figsize=(5, 3.6))
+    kinds = sorted({(row["encoder"], row["threads"]) for row in rows})
+    for (encoder, threads), colour, marker in zip(kinds, ORDER, MARKERS):
+        line = sorted((row["record_tokens"], 100 * row["share_of_step"]) for row in rows
+                      if (row["encoder"], row["threads"]) == (encoder, threads))
+        axis.plot(*zip(*line), color=colour, marker=marker, label=f"{encoder}, {threads} threads")
+    axis.axhline(10, color="black", linewidth=1, label="wanted: at most 10 %")
+    axis.set_xscale("log", base=2)
+    plain(axis.xaxis)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("tokens of a record")
+    axis.set_ylabel("encoder and router, % of a training step")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    save(figure, to)
+
+
+def layers(path, to):
+    rows = [row for row in lines_of(path) if row["what"] == "step"]
+    figure, axis = pyplot.subplots(figsize=(5, 3.6))
+    axis.plot([row["layers"] for row in rows], [row["ratio"] for row in rows], color=BLUE, marker="o")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel(f"topmost layers with an adapter, of {rows[0]['of']}")
+    axis.set_ylabel("time of a step over that of all layers")
+    save(figure, to)
+
+
+def limits(path, to):
+    figure, axis = pyplot.subplots(figsize=(5, 3.6))
+    for weights, colour, marker in (("bf16", BLUE, "o"), ("quantised", ORANGE, "s")):
+        line = sorted((row["peak_memory_mb"], row.get("limited_over_unlimited", 1)) for row in lines_of(path)
+                      if row["weights"] == weights)
+        axis.plot(*zip(*line), color=colour, marker=marker, label=f"base in memory: {weights}")
+    axis.set_xlabel("peak memory of training, MB")
+    axis.set_ylabel("time of a step over that without a limit")
+    axis.legend(loc="upper right")
+    save(figure, to)
+
+
+PICTURES = {"route.svg": (route, "route.jsonl"), "train.svg": (train, "train_avx512_bf16.json"),
+            "breakdown.svg": (breakdown, "train_avx512_bf16.json"), "pipeline.svg": (pipeline, "pipeline.jsonl"),
+            "encode.svg": (encode, "encode.jsonl"), "layers.svg": (layers, "layers_step_avx512_bf16.jsonl"),
+            "limits.svg": (limits, "limits_avx512_bf16.jsonl")}
 
 
 def main():

@@ -1,6 +1,6 @@
 """The kernels that valgrind cannot run (AVX-512, AVX-VNNI, AMX), by their machine code: instructions of each, and ten
-more for each vector register that is spilled to the stack, which costs most where it is in a loop. Compared with a committed
-table per compiler. Usage: kernel_code.py OBJDUMP ARCHIVE COMPILER TABLE [--rewrite]
+more for each vector register that is spilled to the stack, which costs most where it is in a loop. Compared with a
+committed table per compiler. Usage: kernel_code.py OBJDUMP ARCHIVE COMPILER TABLE [--rewrite]
 Exits with 77 (skipped) where the table has no counts for this compiler, and for a build with sanitizers."""
 import platform
 import re
