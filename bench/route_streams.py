@@ -5,8 +5,8 @@ that pass: as many births as domains, and at least 90 % of each domain's records
     build/kpoolctl model embed --model MODEL.gguf --in RECORDS.jsonl --out EMBEDDINGS.jsonl
     bench/route_streams.py EMBEDDINGS.jsonl [--orders 20] [key=value ...]
 
-Each record has a `label`, DOMAIN/SOURCE; key=value go to bench_route. Prints for 200, 100 and 60 records of each source,
-without barriers, with one every 20 records and every 8, how many streams pass and the worst share of a domain.
+Each record has a `label`, DOMAIN/SOURCE; key=value go to bench_route. Prints for 200, 100 and 60 records of each
+source, without barriers, with one every 20 records and every 8, how many streams pass and the worst share of a domain.
 """
 import random
 
