@@ -82,6 +82,7 @@ void Routing::carry_out(std::vector<Decision> decisions, Outbox& out) {
 /// business: debug.
 void Routing::explain(const Verdict& verdict) {
   using enum Verdict::Outcome;
+  if (verdict.outcome == nothing && !spdlog::should_log(spdlog::level::debug)) return;
   const std::string records = std::to_string(verdict.records) + " novel records of source " +
                               std::to_string(verdict.source);
   if (verdict.outcome == nothing) return spdlog::debug("routing: {} were ordinary after all", records);
@@ -124,11 +125,13 @@ void Routing::open(const Birth& birth, Outbox& out) {
 /// Why this slot.
 std::string Routing::evicted(std::uint32_t slot) const {
   for (std::size_t place = 0; place < ranking_.size(); ++place)
-    if (const SlotScore& score = ranking_[place]; score.slot == slot)
+    if (const SlotScore& score = ranking_[place];
+        score.slot == slot && score.generation == counts_.at(slot).generation)
       return fmt::format("number {} of {} in the order of eviction, {} (value {:.4g}, gain {:.4f}, sharpness {:.2g}, "
                          "fragility {:.3f}, {} records)", place + 1, ranking_.size(), score.reason, score.value,
                          score.gain, score.sharpness, score.fragility, counts_.at(slot).records);
-  return fmt::format("it has the fewest records, {}, as no slot has been scored yet", counts_.at(slot).records);
+  return fmt::format("it has not been scored since it was opened or the daemon was started ({} records)",
+                     counts_.at(slot).records);
 }
 
 void Routing::assign(const Assignment& assignment, Outbox& out) {

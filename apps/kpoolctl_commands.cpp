@@ -18,10 +18,11 @@ void add_daemon_commands(CLI::App& app, Command& chosen) {
   CLI::App* show = app.add_subcommand("status", "slots, sources, rates and troubles of the running daemon");
   show->add_option("--socket", status->socket, "the daemon's admin.socket")->capture_default_str();
   CLI::Option* json = show->add_flag("--json", status->json, "the daemon's own report; with --watch one line each");
+  CLI::Option* watch = show->add_option("--watch", status->watch_seconds, "again every so many seconds")
+                           ->check(CLI::Range(0.1, 86400.0));
   show->add_flag("--metrics", status->metrics,
                  "its numbers for Prometheus, as node_exporter's textfile collector takes them")
-      ->excludes(json);
-  show->add_option("--watch", status->watch_seconds, "again every so many seconds")->check(CLI::Range(0.1, 86400.0));
+      ->excludes(json)->excludes(watch);
   show->add_option("--timeout", status->timeout_seconds, "seconds to wait for an answer")
       ->check(CLI::Range(0.1, 86400.0))->capture_default_str();
   show->callback([&chosen, status] { chosen = [status] { return show_status(*status, std::cout); }; });

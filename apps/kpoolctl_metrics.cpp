@@ -41,6 +41,8 @@ class Series {
         if (const std::string own = label(element); labels.empty() && !own.empty()) add(element, name, own);
     } else if (value.is_boolean()) {
       lines_[name] += name + labels + (value.get<bool>() ? " 1\n" : " 0\n");
+    } else if (value.is_string() && name.ends_with("_trouble")) {
+      lines_[name] += name + labels + (value.get<std::string>().empty() ? " 0\n" : " 1\n");
     } else if (value.is_number()) {
       lines_[name] += name + labels + " " + value.dump() + "\n";
     }

@@ -177,6 +177,7 @@ Status score_portion(std::vector<InputRecord>& portion, Judge& judge, const Toke
     const auto scores = judge.score(samples);
     for (std::size_t j = 0; j < members.size(); ++j) {
       auto& fields = portion[members[j]].fields;
+      for (const char* former : {"slot", "confidence"}) fields.erase(former);  // of a file that was scored already
       fields["nats"] = scores[j].nats;
       fields["tokens"] = scores[j].tokens;
       if (judge.names_slots()) fields["slot"] = slot ? nlohmann::ordered_json(*slot) : nlohmann::ordered_json();

@@ -68,7 +68,7 @@ def main():
         said = []
         for name, draw in zip(totals, (again, student)):
             first, later = births(options, {source: rows[source] for source in order}, draw, seed)
-            totals[name] += max(0, first + later - len(domains))
+            totals[name] += max(0, first - len(domains)) + later
             said.append(f"{name} {first} + {later} births")
         print(f"{', '.join(said)}: {' '.join(order)}", flush=True)
     print(f"beyond one a domain: {', '.join(f'{name} {count}' for name, count in totals.items())} in {options.streams} "

@@ -4,37 +4,37 @@ embed`.
 
     bench/sample_records.py DIR [--records 200] [--seed 0] [--strip] > RECORDS.jsonl
 
-seed 0 takes the first records of each file, another one draws them. --strip takes a source's fixed wording away: words
-in a row (two or more, or one that ends in a colon) that at least half of its records have.
+seed 0 takes the first records of each file, another one draws them. --strip takes a source's fixed wording away: three
+words in a row or more, or fewer that end in a colon, which at least half of its records have.
 """
 import argparse
 import collections
 import json
 import pathlib
 import random
+import re
 
 LONGEST = 8  # words of a fixed wording
 
 
 def runs(words):
-    """Every run of words that may be a fixed wording."""
+    """Every run of words that may be a fixed wording, with where it begins."""
     for length in range(1, LONGEST + 1):
         for i in range(len(words) - length + 1):
-            if length > 1 or words[i].endswith(":"):
-                yield tuple(words[i:i + length])
+            if length > 2 or words[i + length - 1].endswith(":"):
+                yield i, tuple(words[i:i + length])
 
 
 def stripped(texts):
-    words = [text.split(" ") for text in texts]
-    seen = collections.Counter(run for each in words for run in set(runs(each)))
-    fixed = {run for run, count in seen.items() if 2 * count >= len(texts)}
-    for each in words:
+    pieces = [re.findall(r"\S+\s*", text) for text in texts]  # words with what separates them from the next
+    words = [[piece.split()[0] for piece in each] for each in pieces]
+    seen = collections.Counter(run for each in words for run in {run for _, run in runs(each)})
+    for each, whole in zip(words, pieces):
         keep = [True] * len(each)
-        for length in range(1, LONGEST + 1):
-            for i in range(len(each) - length + 1):
-                if tuple(each[i:i + length]) in fixed:
-                    keep[i:i + length] = [False] * length
-        yield " ".join(word for word, kept in zip(each, keep) if kept)
+        for i, run in runs(each):
+            if 2 * seen[run] >= len(texts):
+                keep[i:i + len(run)] = [False] * len(run)
+        yield "".join(piece for piece, kept in zip(whole, keep) if kept)
 
 
 def main():

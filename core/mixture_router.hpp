@@ -69,6 +69,7 @@ class MixtureRouter final : public Router {
   void judge_while_claimed(Held record, double surprised);
   void claim(Held record, double surprised);
   void close_run(std::uint32_t source, Run& run);
+  bool claims(std::uint32_t source) const { return claim_.on && claim_.source == source; }
   void settle(std::uint32_t source, Run& run, double needed);
   std::optional<Mixture::Neighbour> nearest(const Run& run);
   void give_birth(Verdict verdict, Run* run);

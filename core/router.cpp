@@ -17,6 +17,8 @@ constexpr double surprise_held = 0.84;
 /// Times the join distance, where every slot is taken: a birth then costs one, and what is this close to a slot is more
 /// often another source of its domain.
 constexpr double crowded = 1.2;
+/// Times the mean distance: as what a new slot's gate counts a record at most that was held back in the claim window.
+constexpr double stray = 2;
 
 }  // namespace
 
@@ -91,7 +93,7 @@ void MixtureRouter::settle(std::uint32_t source, Run& run, double needed) {
 }
 
 void MixtureRouter::judge_while_claimed(Held record, double surprised) {
-  const bool claimant = record.source == claim_.source;
+  const bool claimant = claims(record.source);
   if (claim_.patience > 0) --claim_.patience;
   if (claimant && claim_.left > 0) --claim_.left;
   if (surprised <= surprise_held) train(record, measured_.best);
@@ -137,12 +139,16 @@ void MixtureRouter::train(Held& record, std::uint32_t slot) {
 
 /// The run came to nothing: its records are ordinary, also the outer ones. Without them the gate would close in on
 /// itself. Those of the claimant were novel to the other slots: rare kinds of the new domain, which its slot has to
-/// learn now, as they lie closer to another one until then.
+/// learn now, as they lie closer to another one until then. To its gate of few distances they are tamed: a wild one
+/// would let the next domain in.
 void MixtureRouter::close_run(std::uint32_t source, Run& run) {
   if (!run.held.empty()) decisions_.push_back(Verdict{.source = source, .records = run.held.size()});
   for (Held& record : run.held) {
     mixture_.measure(record.x, measured_);
-    train(record, claim_.on && source == claim_.source ? claim_.slot : measured_.best);
+    const std::uint32_t slot = claims(source) ? claim_.slot : measured_.best;
+    double& distance = measured_.distances[slot];
+    if (claims(source)) distance = std::min(distance, stray * gates_[slot].presumed().mean);
+    train(record, slot);
   }
   for (const Distance& distance : run.released) gates_[distance.slot].add(distance.value);
   runs_.erase(source);
@@ -231,9 +237,10 @@ std::vector<Decision> MixtureRouter::barrier() {
     }
     for (const Held& record : run.held) {
       mixture_.measure(record.x, measured_);
-      run.released.push_back({measured_.best, measured_.distances[measured_.best]});
+      if (!claims(source)) run.released.push_back({measured_.best, measured_.distances[measured_.best]});
+      decisions_.push_back(Assignment{record.ticket, claims(source) ? claim_.slot : measured_.best});
     }
-    release(run.held);
+    run.held.clear();
   }
   release(undecided);
   return std::exchange(decisions_, {});

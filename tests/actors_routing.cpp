@@ -219,7 +219,8 @@ TEST_CASE("a birth, a joined source and an eviction are logged with the numbers 
   Verdict opens{Verdict::Outcome::opens, 7, 9, 8.25, 8, 1, 3.5, 0.95}, joins = opens;
   opens.merged = 0.5;
   joins.outcome = Verdict::Outcome::joins;
-  fixture.script.on_route = {{0, {opens, Birth{2, 4, true}, Assignment{0, 2}}}, {1, {joins, Assignment{1, 1}}}};
+  fixture.script.on_route = {{0, {opens, Birth{2, 4, true}, Assignment{0, 2}}},
+                             {1, {joins, Assignment{1, 1}, opens, Birth{2, 5, true}}}};
   Ranking ranking{1, {}};
   ranking.slots = {
       {0}, {.slot = 2, .gain = 0.125, .sharpness = 0.5, .fragility = 0.75, .value = 0.0625, .reason = "why"}};
@@ -235,6 +236,7 @@ TEST_CASE("a birth, a joined source and an eviction are logged with the numbers 
                            "0.95 would join it; to make room two slots become one, 0.50 apart",
                            "number 2 of 2 in the order of eviction, why (value 0.0625, gain 0.1250, sharpness 0.5, "
                            "fragility 0.750, 0 records)",
+                           "it has not been scored since it was opened or the daemon was started (1 records)",
                            "9 novel records of source 7 are another source of the domain of slot 1: evidence 8.2"})
     CHECK(log.str().find(part) != std::string::npos);
   CHECK(nlohmann::json::parse(fixture.routing.report())["joins"] == 1);

@@ -100,6 +100,7 @@ TEST_CASE("status for Prometheus has every number, lists by slot or source, and 
   for (const char* part : {"# TYPE kpool_uptime_seconds untyped\nkpool_uptime_seconds 10.0\n",
                            "kpool_fragility_regret_interference 0.25\n",
                            "kpool_fragility_slots_gain{slot=\"0\"} 0.25\n",
+                           "kpool_persistence_trouble 1\n",
                            "# TYPE kpool_training_rates_learning_rate untyped\n"
                            "kpool_training_rates_learning_rate{slot=\"0\"} 0.00074\n"
                            "kpool_training_rates_learning_rate{slot=\"1\"} 0.5\n",

@@ -130,6 +130,24 @@ TEST_CASE("in its claim window a new slot takes what is rare in its domain, thou
   CHECK(bench.slot_of.at(328) == 1);
 }
 
+TEST_CASE("a stray record in the claim window does not open the new slot's gate to the next domain") {
+  for (const unsigned seed : {6U, 7U, 8U, 9U}) {
+    Bench bench({});
+    Domains domains(seed);
+    bench.send(domains, 0, 304);
+    bench.send(domains, 1, 22);
+    for (std::size_t i = 0; i < domains.centres[2].size(); ++i) {  // as far from domain 1 as a kin of it may be
+      domains.centres[2][i] = 1.5F * domains.centres[1][i];
+      domains.centres[3][i] = domains.centres[1][i] + (i % 2 ? 1.6F : -1.6F);
+    }
+    for (int i = 0; i < 3; ++i) bench.send(domains, 2, 1), bench.send(domains, 1, 4);
+    bench.send(domains, 3, 60);
+    bench.take(bench.router->barrier());
+    CHECK(bench.births.size() == 3);
+    CHECK(bench.purity(3) > 0.9);
+  }
+}
+
 TEST_CASE("without a free slot the first of the eviction order goes") {
   RoutingOptions options;
   options.slots = 2;

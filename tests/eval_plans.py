@@ -34,6 +34,7 @@ def kill_on_the_way(command, results):
     check(program.poll() is None, f"the program ended with {program.returncode} before it was killed")
     program.send_signal(signal.SIGKILL)
     program.wait()
+    return [line for line in results.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def main():
@@ -50,11 +51,12 @@ def main():
         subprocess.run([*python, options.bench / "synthetic.py", root / "data", "5", "800", "1"], check=True)
         subprocess.run([options.build / "tests/tiny_model", model], check=True)
         command = [options.build / "kpool-eval", plan, "--model", model, "--data", root / "data", "--out", results]
-        kill_on_the_way(command, results)
+        before = kill_on_the_way(command, results)
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=DEADLINE)
         subprocess.run([*python, options.bench / "report.py", plan, results, "--json", verdicts, "--html",
                         root / "report.html"], check=True)
         check("Final loss" in (root / "report.html").read_text(), "the report has no final losses")
+        check(results.read_text().startswith("".join(before)), "the runs before the kill are not those of the end")
         rows = [json.loads(line) for line in lines(results)]
         check(len({row["run"] for row in rows}) == len(rows) == 60, f"{len(rows)} runs, or one twice, of 60 planned")
         check(all(len(row["births"]) == 5 for row in rows if row["method"] == "kpool"), "a domain has no slot, or two")
