@@ -13,6 +13,9 @@
 namespace kpool {
 namespace {
 
+// Embedded together, which is faster.
+constexpr std::size_t portion_records = 64, portion_bytes = 1u << 18;
+
 using nlohmann::ordered_json;
 
 const char* type_name(GgmlType type) {
@@ -116,19 +119,22 @@ Status model_embed(const ModelOptions& options, const Console& console) {
   InputRecords records(options.in, console.in, console.complaints);
   std::uint64_t count = 0;
   for (;;) {
-    auto input = records.next();
-    if (!input) return input.error();
-    if (!*input) break;
-    InputRecord& record = **input;
-    std::vector<Record> one{std::move(record.record)};
-    const Encoded encoded = std::move((*encoder)->encode(std::move(one)).front());
-    if (const auto* refused = std::get_if<RefusedRecord>(&encoded)) {
-      records.complain(record.where, std::string("not embedded: ") + kpool::describe(refused->reason));
-      continue;
+    auto portion = records.next_some(portion_records, portion_bytes);
+    if (!portion) return portion.error();
+    if (portion->empty()) break;
+    std::vector<Record> together;
+    for (InputRecord& input : *portion) together.push_back(std::move(input.record));
+    const auto encoded = (*encoder)->encode(std::move(together));
+    for (std::size_t i = 0; i < encoded.size(); ++i) {
+      InputRecord& record = (*portion)[i];
+      if (const auto* refused = std::get_if<RefusedRecord>(&encoded[i])) {
+        records.complain(record.where, std::string("not embedded: ") + kpool::describe(refused->reason));
+        continue;
+      }
+      record.fields["embedding"] = std::get<EncodedRecord>(encoded[i]).embedding;
+      output->write(record.fields);
+      ++count;
     }
-    record.fields["embedding"] = std::get<EncodedRecord>(encoded).embedding;
-    output->write(record.fields);
-    ++count;
   }
   if (auto written = output->finish(); !written) return written;
   if (!options.quiet) console.complaints << count << " records, width " << (*encoder)->width() << "\n";
