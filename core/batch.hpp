@@ -35,6 +35,9 @@ struct Batch {
   at::Tensor rows;     ///< (counted) int64: rows whose next token is predicted
   at::Tensor targets;  ///< (counted) int64: that next token
   std::vector<std::int64_t> counted_per_segment;
+  at::Tensor lower;  ///< (tokens, padded, hidden) float32: hidden states after the lowest lower_layers layers, which no
+                     ///< adapter changes; passes over the batch begin there. Undefined: with the embedding
+  std::int64_t lower_layers = 0;
   std::int64_t tokens = 0;   ///< before padding
   std::int64_t counted = 0;
 };

@@ -22,7 +22,8 @@ Decoder::Decoder(const Base::Weights& weights, const Batch& batch, const Adapter
     : weights_(weights), batch_(batch), adapter_(adapter), workspace_(workspace), tokens_(batch.ids.size(0)),
       int8_(int8) {
   hidden = workspace.take({tokens_, weights.shape.hidden}, at::kFloat);
-  hidden.copy_(gather_rows(weights.embedding, batch.ids));
+  KPOOL_ASSERT(!adapter || batch.lower_layers <= adapter->layout->first_layer);
+  hidden.copy_(batch.lower.defined() ? batch.lower : gather_rows(weights.embedding, batch.ids));
   normed_ = take(weights.shape.hidden);
 }
 

@@ -136,10 +136,11 @@ class LoraLearner final : public Learner {
     const Pieces pieces = slot.buffer.take(options_.tokens_per_step);
     std::vector<Segment> segments;
     for (const auto& piece : pieces) segments.push_back({piece.sample.tokens, piece.context});
-    const Batch batch = make_batch(weights_, segments);
+    Batch batch = make_batch(weights_, segments);
     StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
+    if (layout_.first_layer > 0) run_lower(weights_, batch, layout_.first_layer, workspace_);
     if (options_.warm_births && slot.state.step == 0) report.warm = start_warm(index, batch);
     adapter_.load(slot.state.weights);
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));

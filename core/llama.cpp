@@ -23,11 +23,12 @@ std::int64_t all_layers(const Base::Weights& weights) {
   return static_cast<std::int64_t>(weights.layers.size());
 }
 
-/// Runs layers without keeping anything; the last one's delta is left to add.
-void run(Decoder& decoder, std::int64_t layers) {
+/// Runs the layers up to so many without keeping anything; the last one's delta is left to add.
+void run(Decoder& decoder, const Batch& batch, std::int64_t layers) {
+  KPOOL_ASSERT(batch.lower_layers <= layers);
   LayerTape tape;
   decoder.take_all(tape);
-  for (std::int64_t i = 0; i < layers; ++i) decoder.forward(i, tape);
+  for (std::int64_t i = batch.lower_layers; i < layers; ++i) decoder.forward(i, tape);
 }
 
 /// The final norm, and the loss of the rows that count.
@@ -123,8 +124,13 @@ at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::
   workspace.reserve(forward_bytes(weights, adapter ? adapter->layout : nullptr, batch.tokens, at::get_num_threads()));
   Workspace::Frame frame(workspace);
   Decoder decoder(weights, batch, adapter, workspace, int8);
-  run(decoder, layers);
+  run(decoder, batch, layers);
   return decoder.delta.defined() ? decoder.hidden.add(decoder.delta) : decoder.hidden.clone();
+}
+
+void run_lower(const Base::Weights& weights, Batch& batch, std::int64_t layers, Workspace& workspace) {
+  batch.lower = hidden_states(weights, batch, layers, nullptr, workspace);
+  batch.lower_layers = layers;
 }
 
 at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace) {
@@ -141,7 +147,7 @@ at::Tensor nats(const Base::Weights& weights, const Batch& batch, const Adapter*
   Decoder decoder(weights, batch, adapter, workspace);
   {
     Workspace::Frame layers(workspace);
-    run(decoder, all_layers(weights));
+    run(decoder, batch, all_layers(weights));
     if (decoder.delta.defined()) decoder.hidden.add_(decoder.delta);
     decoder.delta.reset();
   }
@@ -162,7 +168,7 @@ at::Tensor nats_and_gradient(const Base::Weights& weights, const Batch& batch, c
   std::vector<LayerTape> tapes = take_tapes(decoder, plan, layers);
   {
     Workspace::Frame below(workspace);
-    run(decoder, lowest);
+    run(decoder, batch, lowest);
     if (decoder.delta.defined()) decoder.hidden.add_(decoder.delta);
     decoder.delta.reset();
   }

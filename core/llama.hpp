@@ -36,6 +36,10 @@ std::size_t forward_bytes(const Base::Weights& weights, const LoraLayout* layout
 at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter,
                          Workspace& workspace, bool int8 = false);
 
+/// Runs the lowest `layers` layers, none of which has an adapter, once for all later passes over the batch. These give
+/// the same bits as without.
+void run_lower(const Base::Weights& weights, Batch& batch, std::int64_t layers, Workspace& workspace);
+
 /// Logits of every position, (tokens with padding, vocabulary) dtype: for comparisons on short texts.
 at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace);
 

@@ -207,6 +207,29 @@ TEST_CASE("an adapter on the top layers steps as a whole one whose lower layers 
   }
 }
 
+TEST_CASE("passes that begin above the layers without an adapter give the same bits", "[llama]") {
+  use_threads(1);
+  const auto base = load({.layers = 4});
+  const LoraLayout top(base->shape(), 4, 2);
+  Adapter adapter(top, at::kFloat, 2.0);
+  adapter.load(random_adapter(top));
+  const auto one = random_tokens(70, 11), other = random_tokens(33, 12);
+  const Segment segments[] = {{one, 1}, {other, 9}};
+  const Batch whole = make_batch(base->weights(), segments);
+  Batch upper = whole;
+  run_lower(base->weights(), upper, top.first_layer, workspace);
+  CHECK(at::equal(upper.lower, hidden_states(base->weights(), whole, 2, nullptr, workspace)));
+  std::vector<float> expected(top.size), gradient(top.size);
+  const StepPlan plan = plan_of(*base, whole, adapter);
+  const at::Tensor loss = nats_and_gradient(base->weights(), whole, adapter, plan, expected, workspace);
+  CHECK(at::equal(nats_and_gradient(base->weights(), upper, adapter, plan, gradient, workspace), loss));
+  CHECK(gradient == expected);
+  CHECK(at::equal(nats(base->weights(), upper, &adapter, workspace), loss));
+  CHECK(at::equal(nats(base->weights(), upper, nullptr, workspace), nats(base->weights(), whole, nullptr, workspace)));
+  upper.lower.zero_();  // nothing below is run again
+  CHECK_FALSE(at::equal(nats(base->weights(), upper, &adapter, workspace), loss));
+}
+
 TEST_CASE("only the rows of a completion enter the loss", "[llama]") {
   use_threads(1);
   const auto base = load({});
