@@ -82,7 +82,9 @@ LearnerOptions learner_options(const Config& config) {
   options.rank = config.lora.rank;
   options.alpha = config.lora.alpha;
   options.top_layers = config.lora.layers;
-  options.warm_births = config.lora.births == "warm";
+  options.births = config.lora.births == "warm"         ? Births::warm
+                   : config.lora.births == "directions" ? Births::directions
+                                                        : Births::fresh;
   options.merge_agreement = config.lora.merge_agreement;
   options.learning_rate = config.train.learning_rate;
   options.rate_guard = rate_guard_mode(config.train.rate_guard);

@@ -123,9 +123,9 @@ std::vector<ConfigKey> training_keys() {
       {"lora.merge_agreement", +at<&C::lora, &LoraConfig::merge_agreement>, 0, 1, {}, nullptr,
        "when two slots become one: adapters that agree at least so much (cosine of their changes of the base) are "
        "averaged by steps; of others the one of more steps is kept"},
-      {"lora.births", +at<&C::lora, &LoraConfig::births>, 0, 0, {"fresh", "warm"}, nullptr,
+      {"lora.births", +at<&C::lora, &LoraConfig::births>, 0, 0, {"fresh", "warm", "directions"}, nullptr,
        "a new slot starts fresh, or from the share (a whole, a half, a quarter) of another slot's change that is "
-       "clearly better than the base on its first step"},
+       "clearly better than the base on its first step; directions: with that slot's A alone"},
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
        "of a full Signum step: every weight moves by exactly so much"},
       {"train.rate_guard", +at<&C::train, &TrainConfig::rate_guard>, 0, 0, {"off", "warn", "auto"}, nullptr,

@@ -141,7 +141,7 @@ class LoraLearner final : public Learner {
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
     if (layout_.first_layer > 0) run_lower(weights_, batch, layout_.first_layer, workspace_);
-    if (options_.warm_births && slot.state.step == 0) report.warm = start_warm(index, batch);
+    if (options_.births != Births::fresh && slot.state.step == 0) report.warm = start_warm(index, batch);
     adapter_.load(slot.state.weights);
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
     if (!std::isfinite(report.loss) || !finite(gradient_)) return refuse(slot, pieces, report);
@@ -198,8 +198,9 @@ class LoraLearner final : public Learner {
     std::vector<std::span<const float>> trained(slots_.size());
     for (std::uint32_t k = 0; k < slots_.size(); ++k)
       if (k != index && slots_[k].state.step > 0) trained[k] = slots_[k].state.weights;
-    const auto start = find_warm_start(weights_, batch, trained, adapter_, workspace_);
+    auto start = find_warm_start(weights_, batch, trained, adapter_, workspace_);
     if (!start) return start;
+    if (options_.births == Births::directions) start->share = 0;
     start_from(layout_, trained[start->slot], start->share, slots_[index].state.weights);
     dirty_.insert(index);  // even if the step itself is refused
     return start;

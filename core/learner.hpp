@@ -27,8 +27,8 @@ struct Rival {
 /// A new slot starts from `share` of what the slot changes of the base: its A, and its B times the share.
 struct WarmStart {
   std::uint32_t slot = 0;
-  double share = 1;
-  double gain = 0;  ///< nats per token of the new slot's first step, against a fresh start
+  double share = 1; ///< 0: A alone
+  double gain = 0;  ///< nats per token of the new slot's first step, against a fresh start; of the best share
 };
 
 /// What one optimiser step measured.
@@ -84,6 +84,10 @@ class Learner {
 /// zero, and restore is Signum's alone.
 enum class Optimiser : std::uint8_t { signum, adamw };
 
+/// How a new slot starts: with A drawn anew and B zero; from what predicts its first step clearly better than the base;
+/// with the A of that slot and B zero.
+enum class Births : std::uint8_t { fresh, warm, directions };
+
 struct LearnerOptions {
   std::uint32_t slots = 5;
   std::uint32_t rank = 8;
@@ -99,7 +103,7 @@ struct LearnerOptions {
   std::uint32_t sharpness_every = 64; ///< and of its sharpness (0: never)
   std::uint32_t rival_every = 32;     ///< and of another slot's loss (0: never)
   std::uint64_t seed = 0;
-  bool warm_births = false;  ///< a new slot starts from what predicts its first step clearly better than the base
+  Births births = Births::fresh;
   double merge_agreement = 0;    ///< adapters that agree less (cosine) are not averaged when their slots merge
   std::uint32_t top_layers = 0;  ///< only so many of the last layers have an adapter (0: all)
   std::size_t activation_bytes = 0;  ///< limit of a step's workspace (0: as much as is fastest)

@@ -42,7 +42,7 @@ LearnerOptions warm_options() {
   options.learning_rate = 0.003;
   options.tokens_per_step = 64;
   options.threads = 1;
-  options.warm_births = true;
+  options.births = Births::warm;
   return options;
 }
 
@@ -64,6 +64,36 @@ TEST_CASE("a warm birth copies the slot that helps, and no slot that does not") 
   Sample other{{0, 40}};  // bytes that no slot has seen: what was learned can only hurt
   for (int i = 0; i < 64; ++i) other.tokens.push_back(33 + (i * i) % 31);
   CHECK_FALSE(learner->learn(2, other).at(0).warm);
+}
+
+TEST_CASE("a birth with another slot's directions takes its A and no B") {
+  LearnerOptions options = warm_options();
+  options.births = Births::directions;
+  options.learning_rate = 1e-6;  // the first step leaves the start as it is
+  const auto base = tiny_base();
+  const LoraLayout layout(base->weights().shape, options.rank);
+  const auto weights_of = [&](Learner& learner, std::uint32_t slot) {
+    const auto state = restore_slot(learner.save(slot), layout, {options.alpha, base->fingerprint()},
+                                    options.momentum_type);
+    REQUIRE(state);
+    return state->weights;
+  };
+  LearnerOptions teaching = warm_options();
+  const auto teacher = make_learner(teaching, base), learner = make_learner(options, base);
+  teacher->open({0, 1});
+  for (std::uint64_t seq = 1; seq <= 20; ++seq) teacher->learn(0, cycle(seq));
+  learner->open({0, 1});
+  REQUIRE(learner->restore(0, teacher->save(0)));
+  learner->open({1, 2});
+  const auto start = learner->learn(1, cycle(30)).at(0).warm;
+  REQUIRE(start);
+  CHECK((start->slot == 0 && start->share == 0 && start->gain > 1));
+  const auto taught = weights_of(*learner, 0), started = weights_of(*learner, 1);
+  for (const LoraPlace& place : layout.places) {
+    for (std::int64_t i = 0; i < place.in * layout.rank; ++i)
+      REQUIRE(started[place.a + i] == Approx(taught[place.a + i]).margin(2e-6));
+    for (std::int64_t i = 0; i < place.out * layout.rank; ++i) REQUIRE(std::abs(started[place.b + i]) < 2e-6f);
+  }
 }
 
 TEST_CASE("of a slot that overshoots a part is taken, its A whole and its B less") {
