@@ -32,7 +32,8 @@ struct LoraConfig {
   double alpha = 64;
   std::uint32_t layers = 0;  ///< so many of the last layers have an adapter; 0: all
   double merge_agreement = 0;
-  std::string births = "fresh";  ///< fresh | warm: from a part of a slot that is clearly better than the base | directions: its A
+  /// fresh | warm: from a part of a slot that is clearly better than the base | directions: with its A
+  std::string births = "fresh";
 };
 struct TrainConfig {
   double learning_rate = 5e-4;
