@@ -64,6 +64,10 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
   memory.slot = parameters * (sizeof(float) + momentum);
   const bool probes = options.sharpness_every != 0 || options.rate_guard != RateGuardMode::off;
   memory.scratch = parameters * sizeof(float) * (1 + (probes ? 2 : 0)) + numbers_of(Adapter(layout, weights.dtype, 1));
+  if (layout.first_layer > 0) {  // what run_lower keeps for a step
+    const std::int64_t rows = options.tokens_per_step + kBatchPad;
+    memory.scratch += static_cast<std::size_t>(rows * weights.shape.hidden) * sizeof(float);
+  }
   use_threads(options.threads);
   const std::size_t forward = forward_bytes(weights, &layout, options.tokens_per_step, thread_count());
   auto of_plan = [&](std::size_t limit) {

@@ -19,7 +19,8 @@ BaseMemory base_memory(const Base& base);
 
 struct LearnerMemory {
   std::size_t slot = 0;     ///< of one slot's weights and momentum
-  std::size_t scratch = 0;  ///< the gradient, the adapter in compute precision, two vectors that measure
+  std::size_t scratch = 0;  ///< the gradient, the adapter in compute precision, two vectors that measure,
+                            ///< with lora.layers the hidden states below the lowest adapter
   std::size_t activations_least = 0, activations_most = 0;  ///< of a step's workspace: the leanest and the fastest
 };
 /// base: whole.
