@@ -16,7 +16,7 @@ bool receive_now(zmq::socket_ref socket, zmq::message_t& message) {
   return socket.recv(message, zmq::recv_flags::dontwait).has_value();
 }
 
-bool send_now(zmq::socket_ref socket, zmq::message_t message, zmq::send_flags more) {
+bool send_now(zmq::socket_ref socket, zmq::message_t&& message, zmq::send_flags more) {
   try {
     return socket.send(message, zmq::send_flags::dontwait | more).has_value();
   } catch (const zmq::error_t& error) {

@@ -21,8 +21,8 @@ class Door {
 void wait_for(std::vector<zmq::pollitem_t>& items, std::chrono::milliseconds time);
 /// Receives one message without waiting; false: none is there. The buffer is the caller's to wipe.
 bool receive_now(zmq::socket_ref socket, zmq::message_t& message);
-/// Sends one message or nothing, without waiting; false: the peer is gone or its queue is full.
-bool send_now(zmq::socket_ref socket, zmq::message_t message, zmq::send_flags more = zmq::send_flags::none);
+/// Sends one message or nothing, without waiting; false: the peer is gone or its queue is full, the message is kept.
+bool send_now(zmq::socket_ref socket, zmq::message_t&& message, zmq::send_flags more = zmq::send_flags::none);
 /// Overwrites a received message's bytes: they may be a record's text.
 void wipe(zmq::message_t& message);
 /// A message that owns the frame and wipes it when libzmq lets go.

@@ -63,7 +63,11 @@ Status StageLoop::open() {
 
 void StageLoop::send(StageId to, pipeline::Message message) {
   const std::uint64_t number = is_counted(message) ? ++sent_[to] : 0;
-  waiting_[to].push_back(pipeline::encode(message, pipeline::Tag{run_, static_cast<std::uint8_t>(id()), number}));
+  put(to, message, pipeline::Tag{run_, static_cast<std::uint8_t>(id()), number});
+}
+
+void StageLoop::put(StageId to, const pipeline::Message& message, const pipeline::Tag& tag) {
+  waiting_[to].push_back(to_message(pipeline::encode(message, tag)));
   flush();
 }
 
@@ -71,12 +75,7 @@ void StageLoop::flush() {
   for (auto& [to, queue] : waiting_) {
     auto output = links_.outputs.find(to);
     KPOOL_ASSERT(output != links_.outputs.end());
-    while (!queue.empty()) {
-      if ((output->second.get(zmq::sockopt::events) & ZMQ_POLLOUT) == 0) break;  // full
-      const bool sent = send_now(output->second, to_message(std::move(queue.front())));
-      KPOOL_ASSERT(sent);  // this thread alone writes here, so what could be written still can
-      queue.pop_front();
-    }
+    while (!queue.empty() && send_now(output->second, std::move(queue.front()))) queue.pop_front();
   }
 }
 
@@ -176,18 +175,14 @@ void StageLoop::mark(Clock::time_point now) {
   if (!links_.between_processes || now < next_mark_) return;
   next_mark_ = now + mark_every;
   for (const auto& [to, number] : sent_)
-    if (waiting_[to].empty())
-      waiting_[to].push_back(
-          pipeline::encode(pipeline::Mark{}, pipeline::Tag{run_, static_cast<std::uint8_t>(id()), number}));
-  flush();
+    if (waiting_[to].empty()) put(to, pipeline::Mark{}, pipeline::Tag{run_, static_cast<std::uint8_t>(id()), number});
 }
 
 /// A stage of an earlier life is still at work: it must start anew.
 void StageLoop::reset(const std::string& stage, std::uint64_t run) {
   const auto to = stage_named(stage);
   if (!to || !links_.outputs.contains(*to)) return;
-  waiting_[*to].push_back(pipeline::encode(pipeline::Reset{"the store was opened anew"}, run));
-  flush();
+  put(*to, pipeline::Reset{"the store was opened anew"}, pipeline::Tag{run});
 }
 
 /// Before the stage runs: takes its state. What another stage that runs already has to say waits.

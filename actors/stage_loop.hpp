@@ -44,6 +44,7 @@ class StageLoop : public Loop, public Outbox {
   Status tick(Clock::time_point now);
   bool open_to_records() const;
   bool output_waits() const;
+  void put(StageId to, const pipeline::Message& message, const pipeline::Tag& tag);
   void flush();
   long wait_ms(Clock::time_point now) const;
   std::vector<zmq::pollitem_t> poll_items(int wake_fd);
@@ -51,7 +52,7 @@ class StageLoop : public Loop, public Outbox {
   std::unique_ptr<Stage> stage_;
   Links links_;
   std::vector<std::unique_ptr<Door>> doors_;
-  std::map<StageId, std::deque<Frame>> waiting_;  ///< bounded by what one message makes a stage say
+  std::map<StageId, std::deque<zmq::message_t>> waiting_;  ///< bounded by what one message makes a stage say
   std::uint64_t run_ = 0;                         ///< 0: not yet restored
   std::map<StageId, std::uint64_t> sent_;       ///< counted frames per receiver, in this run
   std::map<std::uint8_t, std::uint64_t> received_;  ///< and per sender

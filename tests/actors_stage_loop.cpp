@@ -3,6 +3,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "actors/stage_loop.hpp"
 
 using namespace kpool;
@@ -234,6 +236,24 @@ TEST_CASE("while an output is full, no more records are read, and none is lost")
     fixture.pass(1);
   }
   CHECK(expected == sent);
+}
+
+TEST_CASE("a receiver that has gone takes neither the stage with it nor what waits for the others") {
+  Fixture fixture;
+  fixture.run(9, 0);
+  fixture.push(fixture.records, Barrier{1, "encoding"}, 9);
+  fixture.pass();
+  fixture.training.close();
+  std::size_t pushed = 1;
+  while (fixture.log.lines.size() == pushed && pushed < 1000) {  // libzmq learns of it a little later
+    fixture.push(fixture.records, Barrier{++pushed, "encoding"}, 9);
+    fixture.pass(2);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  CHECK(pushed < 1000);  // once something waits for it, no more is read
+  fixture.push(fixture.control, Ranking{9, {}}, 9);
+  fixture.pass();
+  CHECK(fixture.log.lines.back() == "ranking 9");
 }
 
 TEST_CASE("a reset of this run ends the stage so that it starts anew; one of another run does not") {
