@@ -19,6 +19,7 @@ Status Encoding::open() {
 
 Status Encoding::start(std::uint64_t group, Outbox&) {
   group_ = group;
+  encoder_->begin_group();
   return Done{};
 }
 
@@ -27,6 +28,7 @@ Status Encoding::on_message(pipeline::Message message, Outbox& out) {
     const pipeline::Barrier mine{barrier->group, name(id())};
     if (journal_) journal_->end_group();
     group_ = barrier->group;
+    encoder_->begin_group();
     out.send(StageId::persistence, mine);
     out.send(StageId::routing, mine);
     return Done{};

@@ -20,6 +20,7 @@ constexpr std::size_t process_step = 8 * mega;  ///< what is measured differs a 
 constexpr std::size_t stack_bytes = 256 << 10;
 /// What the lane between encoding and routing holds: 16 frames on their way and one at each end, of 256 records each.
 constexpr std::size_t embedded_records_max = 18 * 256;
+constexpr const char* shared_layers = "shared layers";
 constexpr int threads_besides_training = 20;  ///< of the stages, libzmq, CAF and RocksDB
 
 std::string number(double value) {
@@ -119,6 +120,11 @@ class Planner {
     add("groups in flight",
         records * record_bytes + text * (1 + token_copies) + embedded * facts_.embedding_width * sizeof(float),
         std::to_string(records) + " records, " + std::to_string(embedded) + " of them with embeddings");
+    if (facts_.hidden_tokens == 0) return;
+    const std::size_t of_group = facts_.hidden_tokens * facts_.embedding_width * sizeof(float);
+    add(shared_layers, 2 * commit.groups_in_flight * of_group,  // as frame and as record
+        times(2 * commit.groups_in_flight, of_group) + ": hidden states of " + std::to_string(facts_.hidden_tokens) +
+            " tokens of a group");
   }
 
   const Config& config_;
@@ -151,6 +157,8 @@ Status check_budget(const MemoryPlan& plan, const Config& config) {
   if (plan.fits()) return Done{};
   std::string cure = "fewer routing.slots, a lower lora.rank";
   if (config.base.weights != "quantised") cure += ", base.weights = \"quantised\"";
+  const auto is_shared = [](const MemoryLine& line) { return line.what == shared_layers; };
+  if (std::any_of(plan.lines.begin(), plan.lines.end(), is_shared)) cure += ", encoder.share = false";
   if (config.train.momentum_type != "bfloat16") cure += ", train.momentum_type = \"bfloat16\"";
   return Error{Fault::bad_config,
                "memory.budget_mb = " + std::to_string(config.memory.budget_mb) + ", but this process needs at least " +

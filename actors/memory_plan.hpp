@@ -19,6 +19,7 @@ struct MemoryFacts {
   BaseMemory base;
   LearnerMemory learner;    ///< zero where nothing is trained here
   std::size_t encoder = 0, embedding_width = 0;
+  std::size_t hidden_tokens = 0;  ///< of a group, whose hidden states go from the encoder to the learner
 };
 
 struct MemoryLine {

@@ -16,13 +16,17 @@ namespace kpool {
 
 namespace {
 
-/// Layers of the base that this process needs: all to train, L to encode with base:L.
-std::int64_t layers_needed(const Config& config) {
-  if (has_stage(config, StageId::training)) return -1;
+/// L of base:L; 0: another encoder.
+std::int64_t encoder_layers(const Config& config) {
   std::int64_t layers = 0;
   const std::string& kind = config.encoder.kind;
   if (kind.starts_with("base:")) std::from_chars(kind.data() + 5, kind.data() + kind.size(), layers);
   return layers;
+}
+
+/// Layers of the base that this process needs: all to train, L to encode with base:L.
+std::int64_t layers_needed(const Config& config) {
+  return has_stage(config, StageId::training) ? -1 : encoder_layers(config);
 }
 
 constexpr std::size_t part_bytes_max = pipeline::frame_bytes_max - (1u << 20);  // the rest is for headers
@@ -102,6 +106,21 @@ EncoderOptions encoder_options(const Config& config) {
   return {config.encoder.kind, config.encoder.path, config.encoder.tokens_max, 1, config.encoder.products};
 }
 
+EncoderOptions encoder_options(const Config& config, const BaseShape& shape) {
+  EncoderOptions options = encoder_options(config);
+  const std::int64_t layers = encoder_layers(config), adapted = config.lora.layers;
+  if (!config.encoder.share || layers == 0 || adapted == 0 || options.products == "int8") return options;
+  if (layers > shape.layers - adapted) return options;
+  options.products = "full";  // what is trained on is not rounded to 8 bits
+  // As many as a group usually has, and no more than a frame between stages can carry.
+  constexpr std::uint64_t group_bytes_max = 64u << 20;
+  const std::uint64_t usual = std::max<std::uint64_t>(config.commit.bytes / 4, config.train.tokens_per_step);
+  const std::uint64_t most = group_bytes_max / (static_cast<std::uint64_t>(shape.hidden) * sizeof(float));
+  options.hidden_tokens_per_group = static_cast<std::uint32_t>(std::min(usual, most));
+  options.hidden_tokens = std::min(config.train.tokens_per_step, options.hidden_tokens_per_group);
+  return options;
+}
+
 BaseOptions base_options(const Config& config, std::int64_t layers) {
   return {.path = config.base.path, .precision = config.base.precision, .layers = layers,
           .weights = config.base.weights, .device = config.device.kind, .gradients = config.base.gradients};
@@ -149,7 +168,9 @@ Result<MemoryPlan> foresee_memory(const Config& config) {
     const auto part = outline(config, layers_needed(config));
     if (!part) return part.error();
     facts.base = base_memory(**part);
-    facts.encoder = encoder_memory(encoder_options(config), **part);
+    const EncoderOptions encoding = encoder_options(config, (*part)->shape());
+    facts.encoder = encoder_memory(encoding, **part);
+    facts.hidden_tokens = encoding.hidden_tokens_per_group;
     constexpr std::size_t minilm_width = 384;
     const auto hidden = static_cast<std::size_t>((*part)->shape().hidden);
     facts.embedding_width = config.encoder.kind == "minilm" ? minilm_width : hidden;
@@ -192,7 +213,10 @@ Result<Parts> load_parts(const Config& config) {
   parts.learner_identity = identity + ", rank " + std::to_string(config.lora.rank) + ", " +
                            std::to_string(config.routing.slots) + " slots" +
                            (config.lora.layers ? ", top " + std::to_string(config.lora.layers) + " layers" : "");
-  auto encoder = std::make_shared<Result<std::unique_ptr<Encoder>>>(make_encoder(encoder_options(config), *base));
+  const EncoderOptions encoding = encoder_options(config, (*base)->shape());
+  if (encoding.hidden_tokens > 0)
+    spdlog::info("{}: these layers have no adapter, so they run once for routing and training", encoding.kind);
+  auto encoder = std::make_shared<Result<std::unique_ptr<Encoder>>>(make_encoder(encoding, *base));
   if (!*encoder) return encoder->error();
   parts.embedding_width = (**encoder)->width();
   if (auto fits = check_part_sizes(config, (*base)->shape(), parts.embedding_width); !fits) return fits.error();

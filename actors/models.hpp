@@ -30,7 +30,10 @@ Status check_part_sizes(const Config& config, const BaseShape& shape, std::size_
 
 MomentumType momentum_type(const Config& config);
 LearnerOptions learner_options(const Config& config);
+/// The encoder alone: what it computes is not handed on.
 EncoderOptions encoder_options(const Config& config);
+/// In a pipeline: training begins above the encoder's layers where these have no adapter and encoder.share is on.
+EncoderOptions encoder_options(const Config& config, const BaseShape& shape);
 /// layers: as in BaseOptions.
 BaseOptions base_options(const Config& config, std::int64_t layers);
 

@@ -48,7 +48,8 @@ Status Routing::on_message(pipeline::Message message, Outbox& out) {
   if (auto* records = std::get_if<pipeline::EncodedRecords>(&message)) {
     for (EncodedRecord& record : records->records) {
       const Ticket ticket = next_ticket_++;
-      held_.emplace(ticket, Sample{record.origin, record.prompt_tokens, std::move(record.tokens)});
+      held_.emplace(ticket, Sample{record.origin, record.prompt_tokens, std::move(record.tokens),
+                                     std::move(record.hidden)});
       carry_out(router_->route(ticket, record.embedding, record.origin.source), out);
     }
     send_routed(out);

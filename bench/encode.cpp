@@ -4,49 +4,12 @@
 // and number of threads, and where JSON Lines files are given (field "text") for the first records of those as they
 // are, in turns, base:13 alone. In each round encoder and step take turns on the same 512 tokens; medians, the share as
 // the median of ratios within a round. The encoders have the daemon's default options, but for the threads.
-#include <random>
-
-#include "bench/common.hpp"
-#include "core/encoder.hpp"
-#include "core/learner.hpp"
+#include "bench/records.hpp"
 #include "core/router.hpp"
 
 using namespace kpool;
 
 namespace {
-
-constexpr std::size_t tokens_per_step = 512;
-
-/// Sentences of made-up words, each domain with a vocabulary of its own.
-class Text {
- public:
-  explicit Text(std::uint32_t domain) : random_(domain) {
-    constexpr const char* syllables[] = {"ba", "con", "der", "el", "fi", "gran", "ho", "in", "ju", "kel", "lo", "mar",
-                                         "ne", "or", "pre", "qui", "ra", "sta", "tion", "un", "ver", "wi", "xe", "zo"};
-    for (std::string& word : words_)
-      for (std::size_t i = 0, count = 1 + random_() % 3; i < count; ++i) word += syllables[random_() % 24];
-  }
-  /// So many tokens, or, where none of its beginnings has that many, a few less.
-  std::string record(const Tokenizer& tokenizer, std::size_t tokens) {
-    std::string text;
-    while (tokenizer.encode(text).size() < tokens)
-      text += words_[random_() % words_.size()] + (random_() % 9 == 0 ? ". " : " ");
-    while (tokenizer.encode(text).size() > tokens) text.pop_back();
-    return text;
-  }
-
- private:
-  std::mt19937 random_;
-  std::vector<std::string> words_ = std::vector<std::string>(300);
-};
-
-std::vector<EncodedRecord> encode(Encoder& encoder, const std::vector<std::string>& texts) {
-  std::vector<Record> records;
-  for (const std::string& text : texts) records.push_back({{0, records.size() + 1}, 0, text});
-  std::vector<EncodedRecord> encoded;
-  for (Encoded& each : encoder.encode(std::move(records))) encoded.push_back(std::get<EncodedRecord>(std::move(each)));
-  return encoded;
-}
 
 /// Microseconds per record of a router whose five slots are known, on embeddings of five domains in turns of eight.
 double measure_router(Encoder& encoder, const Tokenizer& tokenizer) {
@@ -62,17 +25,6 @@ double measure_router(Encoder& encoder, const Tokenizer& tokenizer) {
   std::size_t i = 0;
   for (; i < 2000; ++i) route(i);
   return 1e6 * seconds([&] { for (; i < 4000; ++i) route(i); }) / 2000;
-}
-
-/// A learner of one open slot that measures nothing.
-std::unique_ptr<Learner> one_slot(const std::shared_ptr<const Base>& base, std::uint32_t threads) {
-  LearnerOptions options;
-  options.slots = 1;
-  options.threads = threads;
-  options.gain_every = options.sharpness_every = 0;
-  auto learner = make_learner(options, base);
-  learner->open({0, 1});
-  return learner;
 }
 
 struct Case {
@@ -121,24 +73,6 @@ void measure(const Case& what, const std::shared_ptr<const Base>& base, const To
                {"step_ms", rounded(median(training) / 1e3, 2)},
                {"encode_share_of_step", rounded(median(encoder_shares), 4)},
                {"share_of_step", rounded(median(shares), 4)}});
-}
-
-/// The first records of the files, in turns, until there are so many tokens or one of the files has ended.
-std::vector<std::string> first_records(std::span<char*> files, const Tokenizer& tokenizer, std::size_t tokens) {
-  std::vector<std::ifstream> open;
-  for (const char* file : files) {
-    open.emplace_back(file);
-    if (open.back()) continue;
-    std::cerr << file << " cannot be read.\n";
-    std::exit(exit_code(Fault::missing));
-  }
-  std::vector<std::string> texts;
-  std::string line;
-  for (std::size_t i = 0, used = 0; used < tokens && std::getline(open[i % open.size()], line); ++i) {
-    texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
-    used += tokenizer.encode(texts.back()).size();
-  }
-  return texts;
 }
 
 /// Records of any length, all encoded, then all trained on.

@@ -26,6 +26,7 @@ struct EncoderConfig {
   std::string path;             ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;
   std::string products = "auto";  ///< auto | int8 | full: how base:L multiplies
+  bool share = true;  ///< layers that routing and training have in common run once, where lora.layers leaves any
 };
 struct LoraConfig {
   std::uint32_t rank = 8;

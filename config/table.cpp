@@ -78,6 +78,9 @@ std::vector<ConfigKey> model_keys() {
       {"encoder.products", +at<&C::encoder, &EncoderConfig::products>, 0, 0, {"auto", "int8", "full"}, nullptr,
        "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers; auto: "
        "int8 where the processor has VNNI and no AMX and `base.precision` is not float32"},
+      {"encoder.share", +at<&C::encoder, &EncoderConfig::share>, 0, 0, {}, nullptr,
+       "base:L, where `lora.layers` leaves the base's lowest L layers without an adapter and `encoder.products` is not "
+       "int8: these layers run once for routing and training"},
 
       {"routing.slots", +at<&C::routing, &RoutingOptions::slots>, 1, 1024, {}, nullptr,
        "K, the size of the pool: adapters that live at once"},

@@ -16,6 +16,7 @@ namespace kpool {
 struct Segment {
   std::span<const std::int32_t> tokens;
   std::int64_t context = 1;  ///< so many leading tokens are not predicted (at least the first)
+  std::span<const float> hidden = {};  ///< (tokens, hidden) after the lowest layers, where known already (run_lower)
 };
 
 /// Queries [row, row + rows) of the packed sequence against keys [key, key + keys). Attention in such

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/base.hpp"
+#include "core/record.hpp"
 #include "core/result.hpp"
 
 namespace kpool {
@@ -18,13 +19,19 @@ namespace kpool {
 struct TokenizedText {
   std::string_view text;
   std::span<const std::int32_t> tokens;
+  std::size_t hidden_tokens = 0;  ///< so many leading tokens' hidden states are asked for, where the base embeds
+};
+
+struct Embedded {
+  std::vector<float> embedding;  ///< (width)
+  HiddenStates hidden;           ///< of hidden_tokens tokens, or none
 };
 
 class Embedder {
  public:
   virtual ~Embedder() = default;
-  /// One vector for each text, the same, bit for bit, whichever others share the call.
-  virtual std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const = 0;
+  /// One for each text, the same, bit for bit, whichever others share the call.
+  virtual std::vector<Embedded> embed(std::span<const TokenizedText> texts) const = 0;
   virtual std::size_t width() const = 0;
 };
 

@@ -28,17 +28,18 @@ class BaseEmbedder final : public Embedder {
         pack_rows_(pack_rows(base_->weights())),
         workspace_(make_workspace(base_->weights())) {}
 
-  std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const override {
-    std::vector<std::vector<float>> embeddings;
+  std::vector<Embedded> embed(std::span<const TokenizedText> texts) const override {
+    std::vector<Embedded> embeddings;
     std::vector<Segment> pack;
     std::int64_t rows = 0;
     for (const TokenizedText& text : texts) {
-      const Segment segment{text.tokens.first(std::min<std::size_t>(text.tokens.size(), tokens_max_))};
-      if (!pack.empty() && rows + padded(segment) > pack_rows_) embed_pack(pack, embeddings), pack.clear(), rows = 0;
+      const std::size_t wanted = std::max(tokens_max_, text.hidden_tokens);
+      const Segment segment{text.tokens.first(std::min(text.tokens.size(), wanted))};
+      if (!pack.empty() && rows + padded(segment) > pack_rows_) embed_pack(pack, texts, embeddings), rows = 0;
       pack.push_back(segment);
       rows += padded(segment);
     }
-    if (!pack.empty()) embed_pack(pack, embeddings);
+    if (!pack.empty()) embed_pack(pack, texts, embeddings);
     return embeddings;
   }
 
@@ -49,21 +50,30 @@ class BaseEmbedder final : public Embedder {
     return (static_cast<std::int64_t>(segment.tokens.size()) + kBatchPad - 1) / kBatchPad * kBatchPad;
   }
 
-  void embed_pack(std::span<const Segment> pack, std::vector<std::vector<float>>& embeddings) const {
+  /// The texts after those that are embedded, which the pack is left without.
+  void embed_pack(std::vector<Segment>& pack, std::span<const TokenizedText> texts,
+                  std::vector<Embedded>& embeddings) const {
     const Batch batch = make_batch(base_->weights(), pack, /*apart=*/true);
     const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_, int8_);
     std::int64_t row = 0;
     for (const Segment& segment : pack) {
-      const auto length = static_cast<std::int64_t>(segment.tokens.size());
+      const auto length = static_cast<std::int64_t>(std::min(segment.tokens.size(), tokens_max_));
       const std::int64_t first = length > 1 ? 1 : 0;  // the first is where attention rests: the same in every text
       const at::Tensor rows = hidden.narrow(0, row + first, length - first);
       const at::Tensor rms = rows.square().mean(1, /*keepdim=*/true).sqrt().clamp_min(1e-6);
       const at::Tensor weights = at::arange(first + 1, length + 1, rows.options()).unsqueeze(1);
       const at::Tensor mean = rows.mul(weights.div(rms)).sum(0).div(weights.sum()).cpu().contiguous();
-      const float* values = mean.const_data_ptr<float>();
-      embeddings.emplace_back(values, values + mean.numel());
+      const auto wanted = static_cast<std::int64_t>(texts[embeddings.size()].hidden_tokens);
+      const auto layers = static_cast<std::uint32_t>(layers_);
+      embeddings.push_back({values_of(mean), {layers, values_of(hidden.narrow(0, row, wanted).cpu())}});
       row += padded(segment);
     }
+    pack.clear();
+  }
+
+  static std::vector<float> values_of(const at::Tensor& contiguous) {
+    const float* values = contiguous.const_data_ptr<float>();
+    return {values, values + contiguous.numel()};
   }
 
   const std::shared_ptr<const Base> base_;
@@ -97,11 +107,13 @@ bool inside_character(std::string_view text, std::size_t at) {
 class TextEncoder final : public Encoder {
  public:
   TextEncoder(std::shared_ptr<const Base> base, std::unique_ptr<Tokenizer> tokenizer,
-              std::unique_ptr<Embedder> embedder, std::uint32_t threads)
-      : base_(std::move(base)), tokenizer_(std::move(tokenizer)), embedder_(std::move(embedder)), threads_(threads) {}
+              std::unique_ptr<Embedder> embedder, const EncoderOptions& options)
+      : base_(std::move(base)), tokenizer_(std::move(tokenizer)), embedder_(std::move(embedder)), options_(options) {}
+
+  void begin_group() override { hidden_left_ = options_.hidden_tokens_per_group; }
 
   std::vector<Encoded> encode(std::vector<Record> records) override {
-    use_threads(threads_);
+    use_threads(options_.threads);
     std::vector<Encoded> encoded;
     std::vector<std::size_t> whole;  // which were tokenised
     encoded.reserve(records.size());
@@ -112,16 +124,30 @@ class TextEncoder final : public Encoder {
       else whole.push_back(encoded.size()), encoded.push_back(std::move(one));
     }
     std::vector<TokenizedText> texts;
-    for (const std::size_t i : whole) texts.push_back({records[i].text, std::get<EncodedRecord>(encoded[i]).tokens});
+    for (const std::size_t i : whole) {
+      const auto& tokens = std::get<EncodedRecord>(encoded[i]).tokens;
+      texts.push_back({records[i].text, tokens, take_hidden(tokens.size())});
+    }
     auto embeddings = embedder_->embed(texts);
-    for (std::size_t i = 0; i < whole.size(); ++i)
-      std::get<EncodedRecord>(encoded[whole[i]]).embedding = std::move(embeddings[i]);
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      auto& one = std::get<EncodedRecord>(encoded[whole[i]]);
+      one.embedding = std::move(embeddings[i].embedding);
+      one.hidden = std::move(embeddings[i].hidden);
+    }
     return encoded;
   }
 
   std::size_t width() const override { return embedder_->width(); }
 
  private:
+  /// Of the group's allowance, all that a record of so many tokens needs, or nothing.
+  std::size_t take_hidden(std::size_t tokens) {
+    const auto wanted = std::min<std::size_t>(tokens, options_.hidden_tokens);
+    if (wanted > hidden_left_) return 0;
+    hidden_left_ -= wanted;
+    return wanted;
+  }
+
   /// The prompt and its completion are tokenised apart, so that the boundary between them is exact.
   std::optional<Refusal> tokenize(const Record& record, EncodedRecord& encoded) const {
     const std::string_view text = record.text;
@@ -138,7 +164,8 @@ class TextEncoder final : public Encoder {
   const std::shared_ptr<const Base> base_;
   const std::unique_ptr<Tokenizer> tokenizer_;
   const std::unique_ptr<Embedder> embedder_;
-  const std::uint32_t threads_;
+  const EncoderOptions options_;
+  std::size_t hidden_left_ = options_.hidden_tokens_per_group;
 };
 
 /// L of "base:L", or nothing.
@@ -197,7 +224,7 @@ Result<std::unique_ptr<Encoder>> make_encoder(const EncoderOptions& options, std
   auto embedder = make_embedder(options, base);
   if (!embedder) return embedder.error();
   return std::unique_ptr<Encoder>(
-      std::make_unique<TextEncoder>(base, std::move(*tokenizer), std::move(*embedder), options.threads));
+      std::make_unique<TextEncoder>(base, std::move(*tokenizer), std::move(*embedder), options));
 }
 
 }  // namespace kpool

@@ -18,9 +18,11 @@ using Encoded = std::variant<EncodedRecord, RefusedRecord>;
 class Encoder {
  public:
   virtual ~Encoder() = default;
-  /// Encodes records in order; one result per record. The result of a record never depends on
-  /// which others share the call (deterministic mode rests on it).
+  /// Encodes records in order; one result per record. It never depends on which others share the call (deterministic
+  /// mode rests on it), but for hidden states, which depend on what came before in the group.
   virtual std::vector<Encoded> encode(std::vector<Record> records) = 0;
+  /// A group begins: its records may take hidden_tokens_per_group with them anew.
+  virtual void begin_group() {}
   /// Length of an embedding.
   virtual std::size_t width() const = 0;
 };
@@ -33,6 +35,9 @@ struct EncoderOptions {
   /// base:L: its frozen products in full (in the base's precision) | in int8 | auto, where that is faster
   /// (Base::Weights::prefers_int8).
   std::string products = "auto";
+  /// base:L: the hidden states of so many leading tokens go with a record, for a learner whose adapters all lie above
+  /// layer L (0: none), as long as those of a group are no more than the second number.
+  std::uint32_t hidden_tokens = 0, hidden_tokens_per_group = 0;
 };
 
 /// What makes embeddings of this kind what they are: a pool's mixture fits those of the same identity alone.

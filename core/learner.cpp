@@ -135,12 +135,15 @@ class LoraLearner final : public Learner {
     Slot& slot = slots_[index];
     const Pieces pieces = slot.buffer.take(options_.tokens_per_step);
     std::vector<Segment> segments;
-    for (const auto& piece : pieces) segments.push_back({piece.sample.tokens, piece.context});
+    const std::uint32_t given = shared_layers(pieces);
+    for (const auto& piece : pieces)
+      segments.push_back({piece.sample.tokens, piece.context, hidden_of(piece.sample, given)});
     Batch batch = make_batch(weights_, segments);
     StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
-    if (layout_.first_layer > 0) run_lower(weights_, batch, layout_.first_layer, workspace_);
+    if (layout_.first_layer > 0)
+      run_lower(weights_, batch, segments, given, layout_.first_layer, workspace_);
     if (options_.births != Births::fresh && slot.state.step == 0) report.warm = start_warm(index, batch);
     adapter_.load(slot.state.weights);
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
@@ -152,6 +155,22 @@ class LoraLearner final : public Learner {
     slot.state.step = report.step;
     dirty_.insert(index);
     return report;
+  }
+
+  /// Below the lowest adapter, as samples bring their hidden states after; 0: none does.
+  std::uint32_t shared_layers(const Pieces& pieces) const {
+    std::uint32_t layers = 0;
+    for (const auto& piece : pieces)
+      if (piece.sample.hidden.layers <= layout_.first_layer) layers = std::max(layers, piece.sample.hidden.layers);
+    return layers;
+  }
+
+  /// Those of the sample's tokens after so many layers, or none where they do not reach that far.
+  std::span<const float> hidden_of(const Sample& sample, std::uint32_t layers) const {
+    const auto& [own_layers, values] = sample.hidden;
+    const auto needed = sample.tokens.size() * static_cast<std::size_t>(weights_.shape.hidden);
+    if (layers == 0 || own_layers != layers || values.size() < needed) return {};
+    return std::span(values).first(needed);
   }
 
   double rate_of(const SlotState& state) const {

@@ -2,10 +2,13 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/decoder.hpp"
@@ -131,6 +134,29 @@ at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::
 void run_lower(const Base::Weights& weights, Batch& batch, std::int64_t layers, Workspace& workspace) {
   batch.lower = hidden_states(weights, batch, layers, nullptr, workspace);
   batch.lower_layers = layers;
+}
+
+void run_lower(const Base::Weights& weights, Batch& batch, std::span<const Segment> segments, std::int64_t given,
+               std::int64_t layers, Workspace& workspace) {
+  std::vector<Segment> others;
+  for (const Segment& segment : segments)
+    if (segment.hidden.empty()) others.push_back(segment);
+  if (others.size() == segments.size()) return run_lower(weights, batch, layers, workspace);
+  at::Tensor computed;
+  if (!others.empty()) computed = hidden_states(weights, make_batch(weights, others), given, nullptr, workspace);
+  const std::int64_t width = weights.shape.hidden;
+  batch.lower = at::zeros({batch.ids.size(0), width}, at::TensorOptions(at::kFloat).device(batch.ids.device()));
+  std::int64_t row = 0, other = 0;
+  for (const Segment& segment : segments) {
+    const auto length = static_cast<std::int64_t>(segment.tokens.size());
+    KPOOL_ASSERT(segment.hidden.empty() || static_cast<std::int64_t>(segment.hidden.size()) == length * width);
+    at::Tensor rows = batch.lower.narrow(0, row, length);
+    row += length;
+    if (segment.hidden.empty()) rows.copy_(computed.narrow(0, std::exchange(other, other + length), length));
+    else rows.copy_(at::from_blob(const_cast<float*>(segment.hidden.data()), {length, width}, at::kFloat));
+  }
+  batch.lower_layers = given;
+  if (layers > given) run_lower(weights, batch, layers, workspace);
 }
 
 at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace) {

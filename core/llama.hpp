@@ -39,6 +39,10 @@ at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::
 /// Runs the lowest `layers` layers, none of which has an adapter, once for all later passes over the batch. These give
 /// the same bits as without.
 void run_lower(const Base::Weights& weights, Batch& batch, std::int64_t layers, Workspace& workspace);
+/// The same where segments bring their hidden states after the lowest `given` of these layers: the others alone are run
+/// up to there. segments: those of the batch, not apart. The same but for the order in which attention adds.
+void run_lower(const Base::Weights& weights, Batch& batch, std::span<const Segment> segments, std::int64_t given,
+               std::int64_t layers, Workspace& workspace);
 
 /// Logits of every position, (tokens with padding, vocabulary) dtype: for comparisons on short texts.
 at::Tensor logits(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace);

@@ -66,7 +66,8 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
   memory.scratch = parameters * sizeof(float) * (1 + (probes ? 2 : 0)) + numbers_of(Adapter(layout, weights.dtype, 1));
   if (layout.first_layer > 0) {  // what run_lower keeps for a step
     const std::int64_t rows = options.tokens_per_step + kBatchPad;
-    memory.scratch += static_cast<std::size_t>(rows * weights.shape.hidden) * sizeof(float);
+    constexpr std::size_t copies = 2;  // where some segments bring theirs, those of the others besides
+    memory.scratch += copies * static_cast<std::size_t>(rows * weights.shape.hidden) * sizeof(float);
   }
   use_threads(options.threads);
   const std::size_t forward = forward_bytes(weights, &layout, options.tokens_per_step, thread_count());
@@ -80,9 +81,10 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
 }
 
 std::size_t encoder_memory(const EncoderOptions& options, const Base& base) {
-  if (options.kind.starts_with("base:"))
-    return forward_bytes(base.weights(), nullptr, std::max<std::int64_t>(options.tokens_max, pack_rows(base.weights())),
-                         1);
+  if (options.kind.starts_with("base:")) {
+    const std::int64_t longest = std::max(options.tokens_max, options.hidden_tokens);
+    return forward_bytes(base.weights(), nullptr, std::max(longest, pack_rows(base.weights())), 1);
+  }
   std::error_code absent;
   const auto file = std::filesystem::file_size(options.path + "/model.safetensors", absent);
   // In float32, whatever the file holds. A forward pass of 512 tokens takes 60 MB and grows with their square.

@@ -205,9 +205,9 @@ class MiniLmEmbedder final : public Embedder {
   MiniLmEmbedder(Bert bert, std::unique_ptr<Tokenizer> tokenizer)
       : bert_(std::move(bert)), tokenizer_(std::move(tokenizer)) {}
 
-  std::vector<std::vector<float>> embed(std::span<const TokenizedText> texts) const override {
-    std::vector<std::vector<float>> embeddings;
-    for (const TokenizedText& text : texts) embeddings.push_back(embed_one(text.text));
+  std::vector<Embedded> embed(std::span<const TokenizedText> texts) const override {
+    std::vector<Embedded> embeddings;
+    for (const TokenizedText& text : texts) embeddings.push_back({embed_one(text.text), {}});
     return embeddings;
   }
 

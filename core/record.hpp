@@ -22,12 +22,19 @@ struct Record {
   std::string text;                ///< UTF-8, checked
 };
 
+/// What layers that no adapter changes make of a record's leading tokens: run once, for routing and training.
+struct HiddenStates {
+  std::uint32_t layers = 0;   ///< the lowest so many of the base
+  std::vector<float> values;  ///< (tokens, hidden), or empty
+};
+
 /// A record after the frozen encoder.
 struct EncodedRecord {
   Origin origin;
   std::uint32_t prompt_tokens = 0;
   std::vector<std::int32_t> tokens;
   std::vector<float> embedding;  ///< (width)
+  HiddenStates hidden = {};
 };
 
 /// A record on its way to a slot.
@@ -35,6 +42,7 @@ struct Sample {
   Origin origin;
   std::uint32_t prompt_tokens = 0;
   std::vector<std::int32_t> tokens;
+  HiddenStates hidden = {};
 };
 
 /// Why a record was refused. The numbers are part of the public protocol.

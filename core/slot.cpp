@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "core/safetensors.hpp"
 
@@ -192,7 +193,8 @@ std::vector<PackingBuffer::Piece> PackingBuffer::take(std::int64_t limit) {
     }
     if (limit < 2) break;  // one token alone predicts nothing
     std::vector<std::int32_t>& tokens = piece.sample.tokens;
-    Piece front{{piece.sample.origin, piece.sample.prompt_tokens, {tokens.begin(), tokens.begin() + limit}},
+    Piece front{{piece.sample.origin, piece.sample.prompt_tokens, {tokens.begin(), tokens.begin() + limit},
+                 std::exchange(piece.sample.hidden, {})},  // what is left begins elsewhere, without what was before
                 piece.context, false};
     tokens.erase(tokens.begin(), tokens.begin() + limit - 1);
     piece.context = std::max<std::int64_t>(1, piece.context - (limit - 1));

@@ -41,8 +41,10 @@ struct Origin { source @0 :UInt32; seq @1 :UInt64; }
 struct Record { origin @0 :Origin; promptBytes @1 :UInt32; text @2 :Text; }
 struct EncodedRecord {
   origin @0 :Origin; promptTokens @1 :UInt32; tokens @2 :List(Int32); embedding @3 :List(Float32);
+  hidden @4 :HiddenStates;
 }
-struct Sample { origin @0 :Origin; promptTokens @1 :UInt32; tokens @2 :List(Int32); }
+struct HiddenStates { layers @0 :UInt32; values @1 :List(Float32); }
+struct Sample { origin @0 :Origin; promptTokens @1 :UInt32; tokens @2 :List(Int32); hidden @3 :HiddenStates; }
 struct Routed { slot @0 :UInt32; samples @1 :List(Sample); }
 struct Birth { slot @0 :UInt32; generation @1 :UInt64; evicts @2 :Bool; merges @3 :Bool; mergedInto @4 :UInt32; }
 struct Trained {

@@ -35,13 +35,16 @@ Records read(capnp::List<schema::Record>::Reader in) {
   return message;
 }
 
+HiddenStates read(schema::HiddenStates::Reader in) { return {in.getLayers(), read_numbers<float>(in.getValues())}; }
+
 EncodedRecords read(capnp::List<schema::EncodedRecord>::Reader in) {
   EncodedRecords message;
   message.records.reserve(in.size());
   for (auto record : in) {
     message.records.push_back({read(record.getOrigin()), record.getPromptTokens(),
                                read_numbers<std::int32_t>(record.getTokens()),
-                               read_numbers<float>(record.getEmbedding())});
+                               read_numbers<float>(record.getEmbedding()),
+                               read(record.getHidden())});
   }
   return message;
 }
@@ -52,7 +55,8 @@ Routed read(schema::Routed::Reader in) {
   routed.samples.reserve(samples.size());
   for (auto sample : samples) {
     routed.samples.push_back({read(sample.getOrigin()), sample.getPromptTokens(),
-                              read_numbers<std::int32_t>(sample.getTokens())});
+                              read_numbers<std::int32_t>(sample.getTokens()),
+                              read(sample.getHidden())});
   }
   return routed;
 }

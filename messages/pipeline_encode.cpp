@@ -33,16 +33,21 @@ std::size_t words(const Records& message) {
   for (const auto& record : message.records) sum += size<schema::Origin> + text_words(record.text.size());
   return sum;
 }
+std::size_t words(const HiddenStates& hidden) {
+  return size<schema::HiddenStates> + array_words(hidden.values.size(), 4);
+}
 std::size_t words(const EncodedRecords& message) {
   std::size_t sum = list_words<schema::EncodedRecord>(message.records.size());
   for (const auto& record : message.records) {
-    sum += size<schema::Origin> + array_words(record.tokens.size(), 4) + array_words(record.embedding.size(), 4);
+    sum += size<schema::Origin> + array_words(record.tokens.size(), 4) + array_words(record.embedding.size(), 4) +
+           words(record.hidden);
   }
   return sum;
 }
 std::size_t words(const Routed& routed) {
   std::size_t sum = size<schema::Routed> + list_words<schema::Sample>(routed.samples.size());
-  for (const auto& sample : routed.samples) sum += size<schema::Origin> + array_words(sample.tokens.size(), 4);
+  for (const auto& sample : routed.samples)
+    sum += size<schema::Origin> + array_words(sample.tokens.size(), 4) + words(sample.hidden);
   return sum;
 }
 std::size_t words(const Birth&) { return size<schema::Birth>; }
@@ -88,6 +93,11 @@ void write_numbers(List out, const std::vector<T>& values) {
   for (unsigned i = 0; i < out.size(); ++i) out.set(i, values[i]);
 }
 
+void write(schema::HiddenStates::Builder out, const HiddenStates& hidden) {
+  out.setLayers(hidden.layers);
+  write_numbers(out.initValues(hidden.values.size()), hidden.values);
+}
+
 void write(Out envelope, const Join& join) {
   auto out = envelope.initJoin();
   out.setStage(text(join.stage));
@@ -126,6 +136,7 @@ void write(Out envelope, const EncodedRecords& message) {
     out[i].setPromptTokens(record.prompt_tokens);
     write_numbers(out[i].initTokens(record.tokens.size()), record.tokens);
     write_numbers(out[i].initEmbedding(record.embedding.size()), record.embedding);
+    write(out[i].initHidden(), record.hidden);
   }
 }
 
@@ -138,6 +149,7 @@ void write(Out envelope, const Routed& routed) {
     write(samples[i].initOrigin(), sample.origin);
     samples[i].setPromptTokens(sample.prompt_tokens);
     write_numbers(samples[i].initTokens(sample.tokens.size()), sample.tokens);
+    write(samples[i].initHidden(), sample.hidden);
   }
 }
 

@@ -14,7 +14,7 @@ using namespace kpool::pipeline;
 
 namespace {
 
-/// Throws at "throw", refuses "refuse", encodes the rest. calls: how many records each call had.
+/// Throws at "throw", refuses "refuse", encodes the rest. calls: how many records each call had; 0: a group began.
 class ScriptedEncoder : public Encoder {
  public:
   explicit ScriptedEncoder(std::vector<std::size_t>* calls = nullptr) : calls_(calls) {}
@@ -29,6 +29,9 @@ class ScriptedEncoder : public Encoder {
     return results;
   }
   std::size_t width() const override { return 1; }
+  void begin_group() override {
+    if (calls_) calls_->push_back(0);
+  }
 
  private:
   std::vector<std::size_t>* const calls_;
@@ -83,6 +86,8 @@ TEST_CASE("records are encoded together, but one by one after one of them made t
     REQUIRE(encoding.open());
     REQUIRE(encoding.start(4, out));
     for (int i = 0; i < groups_before; ++i) REQUIRE(encoding.on_message(Barrier{5u + i, "ingestion"}, out));
+    CHECK(calls == Calls(1 + static_cast<std::size_t>(groups_before), 0));  // each group begins with the one before
+    calls.clear();
     Records frame;
     for (std::size_t i = 0; i < texts.size(); ++i) frame.records.push_back({{0, i + 1}, 0, texts[i]});
     REQUIRE(encoding.on_message(std::move(frame), out));

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <functional>
 
 #include "actors/models.hpp"
 #include "tests/temporary_directory.hpp"
@@ -64,6 +65,47 @@ TEST_CASE("a base that stays quantised costs its file, more slots cost each, and
   CHECK(line(plan, "base") == 60 * mega);
   CHECK(line(plan, "slots") == 90 * mega);
   CHECK(line(plan, "store") == 90 * mega);
+}
+
+TEST_CASE("what routing and training share lies in the groups in flight, and can be done without") {
+  Config config;
+  MemoryFacts known = facts();
+  CHECK(line(plan_memory(config, known), "shared layers") == 0);
+  known.hidden_tokens = 4096;
+  const MemoryPlan plan = plan_memory(config, known);
+  CHECK(line(plan, "shared layers") == 2 * config.commit.groups_in_flight * 4096 * 500 * sizeof(float));
+  config.memory.budget_mb = 100;
+  const Status fits = check_budget(plan_memory(config, known), config);
+  REQUIRE_FALSE(fits);
+  CHECK(fits.error().message.find(", encoder.share = false,") != std::string::npos);
+}
+
+TEST_CASE("layers are shared where no adapter changes them") {
+  const BaseShape shape{"llama", 30, 32, 4, 2, 8, 64, 264, 512};
+  const auto shares = [&](const std::function<void(Config&)>& set) {
+    Config config;
+    config.lora.layers = 17;
+    set(config);
+    const EncoderOptions options = encoder_options(config, shape);
+    CHECK((options.hidden_tokens > 0) == (options.hidden_tokens_per_group > 0));
+    if (options.hidden_tokens > 0) CHECK(options.products == "full");
+    return options.hidden_tokens > 0;
+  };
+  CHECK(shares([](Config&) {}));
+  CHECK(shares([](Config& c) { c.lora.layers = 1; }));
+  CHECK_FALSE(shares([](Config& c) { c.lora.layers = 18; }));
+  CHECK_FALSE(shares([](Config& c) { c.lora.layers = 0; }));
+  CHECK_FALSE(shares([](Config& c) { c.encoder.share = false; }));
+  CHECK_FALSE(shares([](Config& c) { c.encoder.products = "int8"; }));
+  CHECK_FALSE(shares([](Config& c) { c.encoder.kind = "minilm"; }));
+  Config config;
+  config.lora.layers = 17;
+  CHECK(encoder_options(config, shape).hidden_tokens == 512);
+  CHECK(encoder_options(config, shape).hidden_tokens_per_group == 4096);
+  config.commit.bytes = 1024;  // at least one record's
+  CHECK(encoder_options(config, shape).hidden_tokens_per_group == 512);
+  config.commit.bytes = 1u << 30;  // and at most what fits into a frame
+  CHECK(encoder_options(config, shape).hidden_tokens_per_group == (64u << 20) / (32 * sizeof(float)));
 }
 
 TEST_CASE("the activations get what the budget leaves, at most what is fastest") {

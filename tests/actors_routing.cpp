@@ -52,7 +52,7 @@ struct Fixture {
   void records(std::uint64_t first, std::uint64_t count) {
     EncodedRecords frame;
     for (std::uint64_t i = 0; i < count; ++i)
-      frame.records.push_back({{0, first + i}, 1, {static_cast<std::int32_t>(first + i), 2}, {0.5f}});
+      frame.records.push_back({{0, first + i}, 1, {static_cast<std::int32_t>(first + i), 2}, {0.5f}, {7, {0.25f}}});
     REQUIRE(routing.on_message(std::move(frame), out));
   }
   void say(Message message) { REQUIRE(routing.on_message(std::move(message), out)); }
@@ -61,8 +61,11 @@ struct Fixture {
     std::string text;
     for (const auto& frame : out.to<Routed>(StageId::training)) {
       text += (text.empty() ? "" : " ") + std::to_string(frame.slot) + ":";
-      for (std::size_t i = 0; i < frame.samples.size(); ++i)
+      for (std::size_t i = 0; i < frame.samples.size(); ++i) {
         text += (i ? "," : "") + std::to_string(frame.samples[i].origin.seq);
+        const HiddenStates& hidden = frame.samples[i].hidden;
+        CHECK((hidden.layers == 7 && hidden.values == std::vector<float>{0.25f}));
+      }
     }
     return text;
   }

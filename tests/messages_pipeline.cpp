@@ -46,17 +46,19 @@ TEST_CASE("records survive a round trip, many in one frame") {
 }
 
 TEST_CASE("encoded records and samples survive a round trip") {
-  const EncodedRecord record{{1, 2}, 3, {-1, 0, 49151}, {0.5f, -1e30f}};
+  const EncodedRecord record{{1, 2}, 3, {-1, 0, 49151}, {0.5f, -1e30f}, {13, {1.5f, -2.0f, 0.25f}}};
   const auto back = through(pl::EncodedRecords{{record, EncodedRecord{{4, 5}, 0, {}, {}}}});
   REQUIRE(back.records.size() == 2);
   CHECK((back.records[0].origin == record.origin && back.records[0].prompt_tokens == 3));
   CHECK(back.records[0].tokens == record.tokens);
   CHECK(back.records[0].embedding == record.embedding);
-  CHECK(back.records[1].tokens.empty());
-  const auto routed = through(pl::Routed{7, {{{1, 2}, 1, {5, 6, 7}}, {{1, 3}, 0, {8}}}});
+  CHECK((back.records[0].hidden.layers == 13 && back.records[0].hidden.values == record.hidden.values));
+  CHECK((back.records[1].tokens.empty() && back.records[1].hidden.values.empty()));
+  const auto routed = through(pl::Routed{7, {{{1, 2}, 1, {5, 6, 7}, {2, {0.75f}}}, {{1, 3}, 0, {8}}}});
   CHECK((routed.slot == 7 && routed.samples.size() == 2));
   CHECK((routed.samples[0].origin == Origin{1, 2} && routed.samples[0].prompt_tokens == 1));
   CHECK(routed.samples[0].tokens == std::vector<std::int32_t>{5, 6, 7});
+  CHECK((routed.samples[0].hidden.layers == 2 && routed.samples[0].hidden.values == std::vector<float>{0.75f}));
   CHECK(routed.samples[1].tokens == std::vector<std::int32_t>{8});
 }
 

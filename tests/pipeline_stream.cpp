@@ -88,6 +88,8 @@ TEST_CASE("the same stream leaves the same bytes, also when the daemon stops in 
   for (const auto& text : domain_texts(digits, 120)) texts.push_back(text);
   PoolDirectory whole, stopped;
   stopped.gateway = whole.gateway;  // one source, whose key is part of the state
+  const bool shares = GENERATE(false, true);  // the encoder's layer with training
+  for (PoolDirectory* pool : {&whole, &stopped}) pool->config.lora.layers = shares ? 1 : 0;
   {
     RunningPool running(whole);
     TestGateway(whole).send(texts);
