@@ -110,7 +110,7 @@ EncoderOptions encoder_options(const Config& config, const BaseShape& shape) {
   EncoderOptions options = encoder_options(config);
   const std::int64_t layers = encoder_layers(config), adapted = config.lora.layers;
   if (!config.encoder.share || layers == 0 || adapted == 0 || options.products == "int8") return options;
-  if (layers > shape.layers - adapted) return options;
+  if (layers > shape.file_layers - adapted) return options;
   options.products = "full";  // what is trained on is not rounded to 8 bits
   // As many as a group usually has, and no more than a frame between stages can carry.
   constexpr std::uint64_t group_bytes_max = 64u << 20;
@@ -214,8 +214,8 @@ Result<Parts> load_parts(const Config& config) {
                            std::to_string(config.routing.slots) + " slots" +
                            (config.lora.layers ? ", top " + std::to_string(config.lora.layers) + " layers" : "");
   const EncoderOptions encoding = encoder_options(config, (*base)->shape());
-  if (encoding.hidden_tokens > 0)
-    spdlog::info("{}: these layers have no adapter, so they run once for routing and training", encoding.kind);
+  if (encoding.hidden_tokens > 0 && has_stage(config, StageId::encoding))
+    spdlog::info("encoding {}: these layers have no adapter, so they run once for routing and training", encoding.kind);
   auto encoder = std::make_shared<Result<std::unique_ptr<Encoder>>>(make_encoder(encoding, *base));
   if (!*encoder) return encoder->error();
   parts.embedding_width = (**encoder)->width();

@@ -80,7 +80,7 @@ std::vector<ConfigKey> model_keys() {
        "int8 where the processor has VNNI and no AMX and `base.precision` is not float32"},
       {"encoder.share", +at<&C::encoder, &EncoderConfig::share>, 0, 0, {}, nullptr,
        "base:L, where `lora.layers` leaves the base's lowest L layers without an adapter and `encoder.products` is not "
-       "int8: these layers run once for routing and training"},
+       "int8: these layers run once for routing and training, in full"},
 
       {"routing.slots", +at<&C::routing, &RoutingOptions::slots>, 1, 1024, {}, nullptr,
        "K, the size of the pool: adapters that live at once"},

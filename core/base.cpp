@@ -89,6 +89,7 @@ class Loader {
   }
 
   void limit_layers() {
+    shape_.file_layers = shape_.layers;
     part_ = options_.layers >= 0;
     if (!part_) return;
     if (options_.layers > shape_.layers)

@@ -15,6 +15,7 @@ struct BaseShape {
   std::string architecture;  ///< llama | qwen2
   std::int64_t layers = 0, hidden = 0, heads = 0, kv_heads = 0, head_width = 0, ffn = 0, vocabulary = 0, context = 0;
   double rope_theta = 10000, rms_epsilon = 1e-5;
+  std::int64_t file_layers = 0;  ///< of the whole model; layers: those that are loaded
 };
 
 struct BaseOptions {

@@ -124,11 +124,13 @@ class TextEncoder final : public Encoder {
       else whole.push_back(encoded.size()), encoded.push_back(std::move(one));
     }
     std::vector<TokenizedText> texts;
+    std::size_t left = hidden_left_;
     for (const std::size_t i : whole) {
       const auto& tokens = std::get<EncodedRecord>(encoded[i]).tokens;
-      texts.push_back({records[i].text, tokens, take_hidden(tokens.size())});
+      texts.push_back({records[i].text, tokens, take_hidden(tokens.size(), left)});
     }
     auto embeddings = embedder_->embed(texts);
+    hidden_left_ = left;  // had it thrown, the records would come again one by one, and take the same
     for (std::size_t i = 0; i < whole.size(); ++i) {
       auto& one = std::get<EncodedRecord>(encoded[whole[i]]);
       one.embedding = std::move(embeddings[i].embedding);
@@ -140,11 +142,11 @@ class TextEncoder final : public Encoder {
   std::size_t width() const override { return embedder_->width(); }
 
  private:
-  /// Of the group's allowance, all that a record of so many tokens needs, or nothing.
-  std::size_t take_hidden(std::size_t tokens) {
+  /// Of what is left to the group, all that a record of so many tokens needs, or nothing.
+  std::size_t take_hidden(std::size_t tokens, std::size_t& left) const {
     const auto wanted = std::min<std::size_t>(tokens, options_.hidden_tokens);
-    if (wanted > hidden_left_) return 0;
-    hidden_left_ -= wanted;
+    if (wanted > left) return 0;
+    left -= wanted;
     return wanted;
   }
 

@@ -5,7 +5,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/mm.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/ones.h>
 
 #include <algorithm>
 #include <utility>
@@ -145,7 +145,8 @@ void run_lower(const Base::Weights& weights, Batch& batch, std::span<const Segme
   at::Tensor computed;
   if (!others.empty()) computed = hidden_states(weights, make_batch(weights, others), given, nullptr, workspace);
   const std::int64_t width = weights.shape.hidden;
-  batch.lower = at::zeros({batch.ids.size(0), width}, at::TensorOptions(at::kFloat).device(batch.ids.device()));
+  // Padding is of no consequence, but must stay finite.
+  batch.lower = at::ones({batch.ids.size(0), width}, at::TensorOptions(at::kFloat).device(batch.ids.device()));
   std::int64_t row = 0, other = 0;
   for (const Segment& segment : segments) {
     const auto length = static_cast<std::int64_t>(segment.tokens.size());
@@ -156,6 +157,7 @@ void run_lower(const Base::Weights& weights, Batch& batch, std::span<const Segme
     else rows.copy_(at::from_blob(const_cast<float*>(segment.hidden.data()), {length, width}, at::kFloat));
   }
   batch.lower_layers = given;
+  computed.reset();
   if (layers > given) run_lower(weights, batch, layers, workspace);
 }
 

@@ -82,8 +82,10 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
 
 std::size_t encoder_memory(const EncoderOptions& options, const Base& base) {
   if (options.kind.starts_with("base:")) {
-    const std::int64_t longest = std::max(options.tokens_max, options.hidden_tokens);
-    return forward_bytes(base.weights(), nullptr, std::max(longest, pack_rows(base.weights())), 1);
+    const std::int64_t longest = std::max<std::int64_t>({options.tokens_max, options.hidden_tokens,
+                                                         pack_rows(base.weights())});
+    const auto result = static_cast<std::size_t>((longest + kBatchPad) * base.shape().hidden) * sizeof(float);
+    return forward_bytes(base.weights(), nullptr, longest, 1) + result;
   }
   std::error_code absent;
   const auto file = std::filesystem::file_size(options.path + "/model.safetensors", absent);
