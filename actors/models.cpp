@@ -109,9 +109,9 @@ EncoderOptions encoder_options(const Config& config) {
 EncoderOptions encoder_options(const Config& config, const BaseShape& shape) {
   EncoderOptions options = encoder_options(config);
   const std::int64_t layers = encoder_layers(config), adapted = config.lora.layers;
-  if (!config.encoder.share || layers == 0 || adapted == 0 || options.products == "int8") return options;
-  if (layers > shape.file_layers - adapted) return options;
-  options.products = "full";  // what is trained on is not rounded to 8 bits
+  if (!config.encoder.share || layers == 0 || adapted == 0 || layers > shape.file_layers - adapted) return options;
+  if (options.products != "auto" && options.products != config.base.forward) return options;
+  options.products = config.base.forward;
   // As many as a group usually has, and no more than a frame between stages can carry.
   constexpr std::uint64_t group_bytes_max = 64u << 20;
   const std::uint64_t usual = std::max<std::uint64_t>(config.commit.bytes / 4, config.train.tokens_per_step);
@@ -123,7 +123,8 @@ EncoderOptions encoder_options(const Config& config, const BaseShape& shape) {
 
 BaseOptions base_options(const Config& config, std::int64_t layers) {
   return {.path = config.base.path, .precision = config.base.precision, .layers = layers,
-          .weights = config.base.weights, .device = config.device.kind, .gradients = config.base.gradients};
+          .weights = config.base.weights, .device = config.device.kind, .gradients = config.base.gradients,
+          .forward = config.base.forward};
 }
 
 namespace {
@@ -205,9 +206,9 @@ Result<Parts> load_parts(const Config& config) {
   if (!needs_base(config)) return parts;
   auto base = Base::load(base_options(config, layers_needed(config)));
   if (!base) return base.error();
-  spdlog::info("base model {}: {} layers, hidden {}, input gradients {}, SHA-256 {}", config.base.path,
-               (*base)->shape().layers, (*base)->shape().hidden, (*base)->int8_gradients() ? "in int8" : "in full",
-               (*base)->fingerprint());
+  spdlog::info("base model {}: {} layers, hidden {}, input gradients {}, training forward in {}, SHA-256 {}",
+               config.base.path, (*base)->shape().layers, (*base)->shape().hidden,
+               (*base)->int8_gradients() ? "in int8" : "in full", config.base.forward, (*base)->fingerprint());
   const std::string identity = "base " + (*base)->fingerprint().substr(0, 16);
   parts.encoder_identity = identity + ", encoder " + encoder_identity(config.encoder.kind);
   parts.learner_identity = identity + ", rank " + std::to_string(config.lora.rank) + ", " +

@@ -65,7 +65,7 @@ class Loader {
   Loader(const ExperimentOptions& options, const StreamPlan& stream) : options_(options), stream_(stream) {}
   Result<Materials> load(const Config& config) {
     const std::string base = config.base.path + "\n" + config.base.precision + config.base.weights +
-                             config.base.gradients;
+                             config.base.gradients + config.base.forward;
     const std::string encoder = base + "\n" + config.encoder.kind + std::to_string(config.encoder.tokens_max) +
                                 config.encoder.products;
     if (encoder == loaded_) return materials_;

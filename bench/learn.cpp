@@ -1,10 +1,10 @@
 // bench_learn MODEL.gguf FILE.jsonl
-//             [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA]
+//             [STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA FORWARD]
 // Trains one slot on the first records of a JSON Lines file (field "text") and prints the loss on its
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
 // float32 and in bfloat16 (MOMENTUM: both, or one alone), and for SEEDS seeds: the adapter's, and from the second on
 // the order of the records.
-// GUARD: off, warn or auto, as train.rate_guard. LAYERS: only so many of the last layers have an adapter (0: all).
+// GUARD: off, warn or auto, as train.rate_guard. FORWARD: full or int8, as base.forward. LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -57,12 +57,13 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 int main(int count, char** arguments) {
   if (count < 3) {
     std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl "
-                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA]\n";
+                 "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA FORWARD]\n";
     return 64;
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };
   const auto held_out = static_cast<std::size_t>(number(5, 40));
-  const auto base = value_or_exit(Base::load({arguments[1]}));
+  const std::string forward = count > 12 ? arguments[12] : "full";
+  const auto base = value_or_exit(Base::load({.path = arguments[1], .forward = forward}));
   auto samples = read_samples(arguments[2], *value_or_exit(make_bpe(base->file())));
   if (samples.size() <= held_out) {
     std::cerr << arguments[2] << " has too few records to hold " << held_out << " out.\n";

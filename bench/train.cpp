@@ -1,15 +1,15 @@
 // bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors
-//                  [WEIGHTS ACTIVATIONS_MB GRADIENTS]
+//                  [WEIGHTS ACTIVATIONS_MB GRADIENTS FORWARD]
 //   Our side of bench/train.py. Writes the adapter that training starts from, then answers one line of JSON to each
 //   line that it reads: "step" trains one step through a real learner (packing, batch, adapter, forward, backward,
 //   Signum), "gemm" times the frozen products of such a step alone.
-// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB GRADIENTS]
+// bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json [WEIGHTS ACTIVATIONS_MB GRADIENTS FORWARD]
 //   Nothing but training: a learner with five open slots, each trained twice; then the peak of this process.
 // bench_train activations MODEL.gguf PRECISION THREADS SEGMENTS IDS.json WEIGHTS ACTIVATIONS_MB ROUNDS
 //   What it costs to hold a step's workspace to ACTIVATIONS_MB: a learner that is held to it and one that is not take
 //   turns. Medians over the rounds, of the milliseconds and of the ratio within a round.
 // WEIGHTS: bf16 or quantised. ACTIVATIONS_MB: limit of a step's workspace, 0: as much as is fastest.
-// GRADIENTS: auto, int8 or full, as base.gradients.
+// GRADIENTS: auto, int8 or full, as base.gradients. FORWARD: full or int8, as base.forward.
 // KPOOL_KERNELS in the environment names a lesser set of kernels (core/simd/kernels.hpp), to measure what it is worth.
 // IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
 #include <ctime>
@@ -55,6 +55,7 @@ Setting read_setting(char** arguments, std::vector<std::string> optional) {
     setting.activation_bytes = std::stoul(optional[1]) << 20;
   }
   if (optional.size() >= 3) options.gradients = optional[2];
+  if (optional.size() >= 4) options.forward = optional[3];
   setting.base = value_or_exit(Base::load(options));
   const auto least = static_cast<std::size_t>(tokens_per_step);
   if (setting.ids.size() >= least && setting.segments > 0 && least % setting.segments == 0) return setting;
@@ -185,9 +186,9 @@ int main(int count, char** arguments) {
   if (mode == "activations" && count == 10)
     return compare_activations(read_setting(arguments, {arguments[7], arguments[8]}), std::stoul(arguments[9]));
   std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors "
-               "[WEIGHTS ACTIVATIONS_MB GRADIENTS]\n"
+               "[WEIGHTS ACTIVATIONS_MB GRADIENTS FORWARD]\n"
                "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json "
-               "[WEIGHTS ACTIVATIONS_MB GRADIENTS]\n"
+               "[WEIGHTS ACTIVATIONS_MB GRADIENTS FORWARD]\n"
                "       bench_train activations MODEL.gguf PRECISION THREADS SEGMENTS IDS.json WEIGHTS ACTIVATIONS_MB "
                "ROUNDS\n";
   return exit_code(Fault::usage);

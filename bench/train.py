@@ -138,7 +138,7 @@ def measure_case(options, case, directory):
     ids, adapter = f"{directory}/ids.json", f"{directory}/adapter.safetensors"
     values = environment(options.wait_policy, options.mask_amx)
     common = [options.gguf, precision, str(options.threads), segments, ids]
-    kept = [options.weights, str(options.activations_mb), options.gradients]
+    kept = [options.weights, str(options.activations_mb), options.gradients, options.forward]
     memory = json.loads(subprocess.run([program(options, "bench_train"), "memory", *common, *kept], env=values,
                                        check=True, capture_output=True, text=True).stdout)
     children = {"ours": Child([program(options, "bench_train"), "step", *common, adapter, *kept], values)}
@@ -157,7 +157,7 @@ def measure_case(options, case, directory):
             file=sys.stderr, flush=True)
     parts = json.loads(subprocess.run(
         [program(options, "bench_step"), options.gguf, str(TOKENS), segments, str(options.threads), precision, "3", "0",
-         "cpu", options.gradients],
+         "cpu", options.gradients, options.forward],
         env=values, check=True, capture_output=True, text=True).stdout)
     parameters = children["ours"].hello["parameters"]
     for child in children.values():
@@ -241,6 +241,8 @@ def parse_options():
     parser.add_argument("--weights", choices=("bf16", "quantised"), default="bf16", help="how our base is kept")
     parser.add_argument("--gradients", choices=("auto", "int8", "full"), default="auto",
                         help="how our input gradients pass the frozen matrices")
+    parser.add_argument("--forward", choices=("full", "int8"), default="full",
+                        help="how our forward pass does")
     parser.add_argument("--activations-mb", type=int, default=0, help="limit of our step's workspace (0: none)")
     parser.add_argument("--text", help="a text file to train on")
     parser.add_argument("--json", metavar="FILE")
@@ -259,7 +261,8 @@ def main():
                                               "share_of_limit", "peak_memory_mb", "tokens_per_second")}
     if options.json:
         report = {**first, "model": pathlib.Path(options.gguf).name, "machine": machine(), "versions": versions,
-                  "weights": options.weights, "gradients": options.gradients, "activations_mb": options.activations_mb,
+                  "weights": options.weights, "gradients": options.gradients, "forward": options.forward,
+                  "activations_mb": options.activations_mb,
                   "threads": options.threads, "wait_policy": options.wait_policy, "mask_amx": options.mask_amx,
                   "peer_attention": options.peer_attention, "cases": results}
         pathlib.Path(options.json).write_text(json.dumps(report, indent=1) + "\n")

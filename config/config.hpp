@@ -17,6 +17,7 @@ struct BaseConfig {
   std::string precision = "auto";  ///< auto | float32 | bfloat16: of the frozen linears
   std::string weights = "bf16";    ///< bf16 | quantised: expanded when the base is loaded, or where they are used
   std::string gradients = "auto";  ///< auto | int8 | full: how input gradients pass the frozen linears
+  std::string forward = "full";    ///< full | int8: how training's forward pass does
 };
 struct DeviceConfig {
   std::string kind = "cpu";  ///< cpu | cuda

@@ -64,6 +64,8 @@ std::vector<ConfigKey> model_keys() {
       {"base.gradients", +at<&C::base, &BaseConfig::gradients>, 0, 0, {"auto", "int8", "full"}, nullptr,
        "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: "
        "int8 where the processor does so faster (VNNI or AMX) and `base.precision` is not float32"},
+      {"base.forward", +at<&C::base, &BaseConfig::forward>, 0, 0, {"full", "int8"}, nullptr,
+       "how training goes forward through them; int8 is faster where there is VNNI and no AMX"},
 
       {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
        "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},
@@ -79,8 +81,8 @@ std::vector<ConfigKey> model_keys() {
        "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers; auto: "
        "int8 where the processor has VNNI and no AMX and `base.precision` is not float32"},
       {"encoder.share", +at<&C::encoder, &EncoderConfig::share>, 0, 0, {}, nullptr,
-       "base:L, where `lora.layers` leaves the base's lowest L layers without an adapter and `encoder.products` is not "
-       "int8: these layers run once for routing and training, in full"},
+       "base:L, where `lora.layers` leaves its L layers without an adapter and `encoder.products` is auto or "
+       "`base.forward`: they run once for routing and training, as `base.forward` says"},
 
       {"routing.slots", +at<&C::routing, &RoutingOptions::slots>, 1, 1024, {}, nullptr,
        "K, the size of the pool: adapters that live at once"},

@@ -143,12 +143,21 @@ class Loader {
       refuse("gradients \"" + gradients + "\" are none of auto, int8, full.");
     if (gradients == "int8" && weights_.operators == Operators::library && !options_.library)
       refuse("gradients \"int8\" are for the CPU, in a precision that it multiplies in hardware.");
+    choose_forward();
     const bool tiles = weights_.operators == Operators::tiles;
     const auto prefers_int8 = [&](Pass pass) {
       return tiles && options_.precision != "float32" && int8_is_faster(weights_.dtype == at::kBFloat16, pass);
     };
     weights_.prefers_int8 = prefers_int8(Pass::forward);
     int8_gradients_ = tiles && (gradients == "int8" || (gradients == "auto" && prefers_int8(Pass::backward)));
+  }
+
+  void choose_forward() {
+    const std::string& forward = options_.forward;
+    if (forward != "int8" && forward != "full") refuse("forward \"" + forward + "\" is neither full nor int8.");
+    weights_.int8_forward = forward == "int8" && weights_.operators == Operators::tiles;
+    if (forward == "int8" && !weights_.int8_forward && !options_.library)
+      refuse("forward \"int8\" is for the CPU, in a precision that it multiplies in hardware.");
   }
 
   /// What was expanded is not read again: it need not stay resident twice.

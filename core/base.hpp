@@ -28,6 +28,8 @@ struct BaseOptions {
   /// How input gradients pass the matrices of the layers: full (in `precision`) | int8 | auto (int8 where the processor
   /// multiplies 8-bit integers faster and `precision` does not ask for float32). The forward pass is the same.
   std::string gradients = "auto";
+  /// And how training's forward pass does: full | int8, whose losses differ a little (Batch::int8). Scoring never does.
+  std::string forward = "full";
   /// Libtorch's operators even where the tiles run: the reference of tests, and what other devices compute with.
   bool library = false;
 };

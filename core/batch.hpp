@@ -39,6 +39,7 @@ struct Batch {
   at::Tensor lower;  ///< (tokens, padded, hidden) float32: hidden states after the lowest lower_layers layers, which no
                      ///< adapter changes; passes over the batch begin there. Undefined: with the embedding
   std::int64_t lower_layers = 0;
+  bool int8 = false;           ///< passes over the batch take the forward products of the layers in 8-bit integers
   std::int64_t tokens = 0;   ///< before padding
   std::int64_t counted = 0;
 };

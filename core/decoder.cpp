@@ -20,7 +20,7 @@ constexpr std::size_t kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3;
 Decoder::Decoder(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace,
                  bool int8)
     : weights_(weights), batch_(batch), adapter_(adapter), workspace_(workspace), tokens_(batch.ids.size(0)),
-      int8_(int8) {
+      int8_(int8 || batch.int8) {
   hidden = workspace.take({tokens_, weights.shape.hidden}, at::kFloat);
   KPOOL_ASSERT(!adapter || batch.lower_layers <= adapter->layout->first_layer);
   hidden.copy_(batch.lower.defined() ? batch.lower : gather_rows(weights.embedding, batch.ids));

@@ -139,6 +139,7 @@ class LoraLearner final : public Learner {
     for (const auto& piece : pieces)
       segments.push_back({piece.sample.tokens, piece.context, hidden_of(piece.sample, given)});
     Batch batch = make_batch(weights_, segments);
+    batch.int8 = weights_.int8_forward;
     StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned

@@ -90,7 +90,6 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
   Workspace::Frame frame(workspace);
   PanelProduct<T> product = product_of<T>(in, bent, out, linear.lora != nullptr);
   Int8Rows rows;
-  KPOOL_ASSERT(!linear.int8 || !linear.lora);
   if (linear.int8) product.int8 = &(rows = int8_rows<T>(in, workspace));
   if (linear.bias) product.bias = data<T>(*linear.bias);
   product.pair = pair;
@@ -194,8 +193,8 @@ template <class T>
 std::size_t bytes_as(const FrozenMatrix& weight, std::int64_t width, std::int64_t tokens, int threads) {
   const std::size_t products[] = {
       panel_bytes<T>(weight.columns, width, expanded_forward<T>(weight), threads),
-      width > 0 ? 0 : panel_bytes<T>(weight.columns, 0, expanded_forward<T>(weight), threads, true) +
-                          int8_bytes(weight.columns, tokens),  // the encoder's, which has no adapter
+      panel_bytes<T>(weight.columns, width, expanded_forward<T>(weight), threads, true) +
+          int8_bytes(weight.columns, tokens),
       panel_bytes<T>(weight.rows, 0, 0, threads),              // bent gradients
       panel_bytes<T>(weight.rows, width, expanded_backward<T>(weight), threads, weight.int8_gradients) +
           (weight.int8_gradients ? int8_bytes(weight.rows, tokens) : 0),

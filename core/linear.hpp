@@ -20,7 +20,7 @@ struct Linear {
   const at::Tensor* bias;      ///< (out) dtype, or null
   const LoraMatrices* lora;    ///< or null
   double scale;                ///< of the adapter
-  bool int8 = false;           ///< forward in 8-bit integers (docs/training.md), where tiles compute; without adapter
+  bool int8 = false;           ///< forward in 8-bit integers but for the adapter's part, where tiles compute
 };
 
 /// in: (tokens, in) dtype. Writes out, (tokens, out) dtype, and, where there is an adapter, bent = scale in A^T,

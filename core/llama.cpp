@@ -143,7 +143,8 @@ void run_lower(const Base::Weights& weights, Batch& batch, std::span<const Segme
     if (segment.hidden.empty()) others.push_back(segment);
   if (others.size() == segments.size()) return run_lower(weights, batch, layers, workspace);
   at::Tensor computed;
-  if (!others.empty()) computed = hidden_states(weights, make_batch(weights, others), given, nullptr, workspace);
+  if (!others.empty())
+    computed = hidden_states(weights, make_batch(weights, others), given, nullptr, workspace, batch.int8);
   const std::int64_t width = weights.shape.hidden;
   // Padding is of no consequence, but must stay finite.
   batch.lower = at::ones({batch.ids.size(0), width}, at::TensorOptions(at::kFloat).device(batch.ids.device()));

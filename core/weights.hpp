@@ -31,6 +31,7 @@ struct Base::Weights {
   at::Device device = at::kCPU;
   Operators operators = Operators::tiles;  ///< library: matrices are dense
   bool prefers_int8 = false;  ///< the forward pass is faster in 8-bit integers, and no precision forbids them
+  bool int8_forward = false;  ///< training's forward pass takes them (BaseOptions::forward)
   FrozenMatrix embedding;  ///< (vocabulary, hidden)
   FrozenMatrix head;       ///< (vocabulary, hidden); the embedding itself where tied; undefined in a part
   at::Tensor final_norm;   ///< (hidden) float32; undefined in a part

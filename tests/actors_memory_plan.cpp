@@ -89,7 +89,7 @@ TEST_CASE("layers are shared where no adapter changes them") {
     set(config);
     const EncoderOptions options = encoder_options(config, shape);
     CHECK((options.hidden_tokens > 0) == (options.hidden_tokens_per_group > 0));
-    if (options.hidden_tokens > 0) CHECK(options.products == "full");
+    if (options.hidden_tokens > 0) CHECK(options.products == config.base.forward);
     return options.hidden_tokens > 0;
   };
   CHECK(shares([](Config&) {}));
@@ -98,6 +98,9 @@ TEST_CASE("layers are shared where no adapter changes them") {
   CHECK_FALSE(shares([](Config& c) { c.lora.layers = 0; }));
   CHECK_FALSE(shares([](Config& c) { c.encoder.share = false; }));
   CHECK_FALSE(shares([](Config& c) { c.encoder.products = "int8"; }));
+  CHECK(shares([](Config& c) { c.encoder.products = c.base.forward = "int8"; }));
+  CHECK(shares([](Config& c) { c.base.forward = "int8"; }));
+  CHECK_FALSE(shares([](Config& c) { c.encoder.products = "full", c.base.forward = "int8"; }));
   CHECK_FALSE(shares([](Config& c) { c.encoder.kind = "minilm"; }));
   Config config;
   config.lora.layers = 17;

@@ -47,12 +47,35 @@ TEST_CASE("int8: a step's gradient is nearly that of full precision, its loss th
 TEST_CASE("int8: a base that stays quantised gives the same gradient, bit for bit", "[int8]") {
   use_threads(2);
   for (const std::string& precision : precisions())
+    for (const char* forward : {"full", "int8"})
+      for (const TinyModel& model : kStepModels) {
+        INFO(model.architecture << ", " << precision << ", forward " << forward);
+        BaseOptions options{.precision = precision, .gradients = "int8", .forward = forward};
+        const auto dense = load(model, options);
+        options.weights = "quantised";
+        const auto mapped = load(model, options);
+        Workspace workspace = make_workspace(dense->weights());
+        CHECK(at::equal(train(*dense, workspace, Kept::all).gradient, train(*mapped, workspace, Kept::all).gradient));
+      }
+}
+
+TEST_CASE("int8: forward, a step's loss and gradient are nearly those of full precision", "[int8]") {
+  use_threads(2);
+  for (const std::string& precision : precisions())
     for (const TinyModel& model : kStepModels) {
       INFO(model.architecture << ", " << precision);
-      const auto dense = load(model, {.precision = precision, .gradients = "int8"});
-      const auto mapped = load(model, {.precision = precision, .weights = "quantised", .gradients = "int8"});
-      Workspace workspace = make_workspace(dense->weights());
-      CHECK(at::equal(train(*dense, workspace, Kept::all).gradient, train(*mapped, workspace, Kept::all).gradient));
+      const auto full = load(model, {.precision = precision, .gradients = "full"});
+      const auto int8 = load(model, {.precision = precision, .gradients = "full", .forward = "int8"});
+      Workspace workspace = make_workspace(full->weights());
+      const Outcome expected = train(*full, workspace, Kept::all), all = train(*int8, workspace, Kept::all);
+      const double off = distance(all.nats, expected.nats);
+      CHECK((off > 0 && off < 0.01));
+      CHECK(distance(all.gradient, expected.gradient) < 0.1);
+      for (const Kept kept : {Kept::least, Kept::mixed}) {  // what is computed again is computed as before
+        const Outcome again = train(*int8, workspace, kept);
+        CHECK(at::equal(again.nats, all.nats));
+        CHECK(distance(again.gradient, all.gradient) < 1e-4);
+      }
     }
 }
 
@@ -99,7 +122,7 @@ TEST_CASE("int8: a step of a model whose products are wide fits the plan", "[int
   for (const std::string& precision : precisions()) {
     TinyModel model;
     model.hidden = 288, model.heads = model.kv_heads = 6, model.ffn = 768;
-    const auto base = load(model, {.precision = precision, .gradients = "int8"});
+    const auto base = load(model, {.precision = precision, .gradients = "int8", .forward = "int8"});
     for (const std::uint32_t threads : {1U, 3U, 12U}) {
       use_threads(threads);
       Workspace workspace = make_workspace(base->weights());
@@ -107,6 +130,23 @@ TEST_CASE("int8: a step of a model whose products are wide fits the plan", "[int
     }
   }
   use_threads(2);
+}
+
+TEST_CASE("int8: the forward pass is a choice, and only training's", "[int8]") {
+  const auto base = load({}, {.precision = "float32", .forward = "int8"});
+  CHECK(base->weights().int8_forward);
+  CHECK_FALSE(load({}, {})->weights().int8_forward);
+  const std::vector<std::int32_t> text{65, 66, 67, 68, 69, 70};
+  const Segment segment{text, 1};
+  Workspace workspace = make_workspace(base->weights());
+  Batch batch = make_batch(base->weights(), {&segment, 1});
+  const at::Tensor scored = nats(base->weights(), batch, nullptr, workspace);
+  CHECK(at::equal(scored, nats(load({}, {.precision = "float32"})->weights(), batch, nullptr, workspace)));
+  batch.int8 = true;
+  CHECK_FALSE(at::equal(scored, nats(base->weights(), batch, nullptr, workspace)));
+  const auto refused = try_load({}, {.forward = "int4"});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message == "forward \"int4\" is neither full nor int8.");
 }
 
 TEST_CASE("int8: gradients are a choice", "[int8]") {

@@ -100,7 +100,9 @@ inline Outcome train(const Base& base, Workspace& workspace, Kept kept) {
     plan.store_all = 1;
   }
   Outcome outcome;
-  outcome.nats = nats_and_gradient(weights, make_batch(weights, segments), adapter, plan, gradient, workspace);
+  Batch batch = make_batch(weights, segments);
+  batch.int8 = weights.int8_forward;
+  outcome.nats = nats_and_gradient(weights, batch, adapter, plan, gradient, workspace);
   outcome.gradient = tensor_of(gradient);
   return outcome;
 }
