@@ -4,7 +4,8 @@
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
 // float32 and in bfloat16 (MOMENTUM: both, or one alone), and for SEEDS seeds: the adapter's, and from the second on
 // the order of the records.
-// GUARD: off, warn or auto, as train.rate_guard. FORWARD: full or int8, as base.forward. LAYERS: only so many of the last layers have an adapter (0: all).
+// GUARD: off, warn or auto, as train.rate_guard. FORWARD: full or int8, as base.forward.
+// LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
