@@ -180,7 +180,7 @@ int main(int count, char** arguments) {
     return 64;
   }
   const auto optional = [&](int from) { return std::vector<std::string>(arguments + from, arguments + count); };
-  const auto some = [&](int from) { return count == from || count == from + 2 || count == from + 3; };
+  const auto some = [&](int from) { return count == from || (count >= from + 2 && count <= from + 4); };
   if (mode == "step" && some(8)) return serve(read_setting(arguments, optional(8)), arguments[7]);
   if (mode == "memory" && some(7)) return measure_memory(read_setting(arguments, optional(7)));
   if (mode == "activations" && count == 10)
