@@ -74,7 +74,7 @@ TEST_CASE("int8: forward, a step's loss and gradient are nearly those of full pr
       for (const Kept kept : {Kept::least, Kept::mixed}) {  // what is computed again is computed as before
         const Outcome again = train(*int8, workspace, kept);
         CHECK(at::equal(again.nats, all.nats));
-        CHECK(distance(again.gradient, all.gradient) < 1e-4);
+        CHECK(distance(again.gradient, all.gradient) < 1e-3);
       }
     }
 }

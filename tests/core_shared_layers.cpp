@@ -18,17 +18,21 @@ namespace {
 
 constexpr std::size_t width = 32;
 
-std::shared_ptr<const Base> base() {
+std::shared_ptr<const Base> base(const char* forward = "full") {
   TinyModel model;
   model.layers = 4;
-  return tiny_base(model);
+  const TemporaryDirectory directory;
+  write_tiny_model(model, directory.file("tiny.gguf"));
+  auto base = Base::load({.path = directory.file("tiny.gguf"), .precision = "float32", .forward = forward});
+  REQUIRE(base);
+  return *base;
 }
 
 std::unique_ptr<Encoder> encoder(const std::shared_ptr<const Base>& base, std::uint32_t tokens,
-                                 std::uint32_t of_group) {
+                                 std::uint32_t of_group, const char* products = "full") {
   EncoderOptions options{"base:2"};
   options.tokens_max = 16;
-  options.products = "full";
+  options.products = products;
   options.hidden_tokens = tokens;
   options.hidden_tokens_per_group = of_group;
   auto made = make_encoder(options, base);
@@ -147,6 +151,17 @@ TEST_CASE("training on hidden states is training on the tokens", "[shared]") {
     for (EncodedRecord& record : wrong) std::fill(record.hidden.values.begin(), record.hidden.values.end(), 1.0f);
     CHECK(difference(train(model, top_layers, wrong), expected) > 1e-2);
   }
+}
+
+TEST_CASE("where training goes forward in 8-bit integers, so do the layers that are shared", "[shared]") {
+  const auto full = base(), int8 = base("int8");
+  const auto plain = encode(*encoder(full, 0, 0), texts());
+  const auto exact = train(full, 2, plain), expected = train(int8, 2, plain);
+  const double rounding = difference(expected, exact);
+  CHECK(rounding > 1e-4);
+  CHECK(rounding < 0.05);
+  for (const std::uint32_t of_group : {100'000u, 300u})  // all of them, or the learner runs some itself
+    CHECK(difference(train(int8, 2, encode(*encoder(int8, 64, of_group, "int8"), texts())), expected) < rounding / 4);
 }
 
 TEST_CASE("hidden states from above the lowest adapter are not used", "[shared]") {
