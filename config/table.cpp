@@ -65,7 +65,7 @@ std::vector<ConfigKey> model_keys() {
        "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: "
        "int8 where the processor does so faster (VNNI or AMX) and `base.precision` is not float32"},
       {"base.forward", +at<&C::base, &BaseConfig::forward>, 0, 0, {"full", "int8"}, nullptr,
-       "how training goes forward through them; int8 is faster where there is VNNI and no AMX"},
+       "training's forward pass through the frozen weights; int8 is faster where there is VNNI and no AMX"},
 
       {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
        "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},
