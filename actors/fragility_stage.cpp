@@ -11,7 +11,7 @@ Status FragilityStage::restore(const std::string& key, std::string value) {
 }
 
 Status FragilityStage::start(std::uint64_t group, Outbox& out) {
-  out.send(StageId::routing, pipeline::Ranking{group, fragility_.ranking()});
+  out.send(StageId::routing, pipeline::Ranking{group, fragility_.ranking(), fragility_.agreement()});
   return Done{};
 }
 
@@ -23,10 +23,11 @@ Status FragilityStage::on_message(pipeline::Message message, Outbox& out) {
     fragility_.on_step(trained->report);
     ledger_.on_step(trained->report);
   } else if (auto* barrier = std::get_if<pipeline::Barrier>(&message)) {
+    fragility_.set_agreement(barrier->merge);
     out.send(StageId::persistence, pipeline::Part{barrier->group, "fragility", fragility_.save()});
     out.send(StageId::persistence, pipeline::Part{barrier->group, "regret", ledger_.save()});
     out.send(StageId::persistence, pipeline::Barrier{barrier->group, name(id())});
-    out.send(StageId::routing, pipeline::Ranking{barrier->group, fragility_.ranking()});
+    out.send(StageId::routing, pipeline::Ranking{barrier->group, fragility_.ranking(), fragility_.agreement()});
   }
   return Done{};
 }

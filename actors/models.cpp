@@ -89,9 +89,8 @@ LearnerOptions learner_options(const Config& config) {
   options.births = config.lora.births == "warm"         ? Births::warm
                    : config.lora.births == "directions" ? Births::directions
                                                         : Births::fresh;
-  options.merge_agreement = config.lora.merge_agreement;
-  options.learning_rate = config.train.learning_rate;
-  options.rate_guard = rate_guard_mode(config.train.rate_guard);
+  options.learning_rate = config.train.learning_rate.value_or(options.learning_rate);
+  options.rate_guard = config.train.learning_rate ? rate_guard_mode(config.train.rate_guard) : RateGuardMode::automatic;
   options.momentum = config.train.momentum;
   options.momentum_type = momentum_type(config);
   options.weight_decay = config.train.weight_decay;
@@ -206,9 +205,10 @@ Result<Parts> load_parts(const Config& config) {
   if (!needs_base(config)) return parts;
   auto base = Base::load(base_options(config, layers_needed(config)));
   if (!base) return base.error();
-  spdlog::info("base model {}: {} layers, hidden {}, input gradients {}, training forward in {}, SHA-256 {}",
-               config.base.path, (*base)->shape().layers, (*base)->shape().hidden,
-               (*base)->int8_gradients() ? "in int8" : "in full", config.base.forward, (*base)->fingerprint());
+  const auto products = [](bool int8) { return int8 ? "int8" : "full"; };
+  spdlog::info("base model {}: {} layers, hidden {}, training's forward pass in {}, input gradients in {}, SHA-256 {}",
+               config.base.path, (*base)->shape().layers, (*base)->shape().hidden, products((*base)->int8_forward()),
+               products((*base)->int8_gradients()), (*base)->fingerprint());
   const std::string identity = "base " + (*base)->fingerprint().substr(0, 16);
   parts.encoder_identity = identity + ", encoder " + encoder_identity(config.encoder.kind);
   parts.learner_identity = identity + ", rank " + std::to_string(config.lora.rank) + ", " +

@@ -8,6 +8,15 @@ namespace kpool {
 namespace {
 // One frame to the trainer.
 constexpr std::size_t frame_samples_max = 256;
+
+/// Whether two slots become one to make room, and why.
+std::string merging(const Verdict::Merge& merge) {
+  std::string agreement = ", how well they agree is not known yet";
+  if (merge.needed <= 0) agreement.clear();
+  else if (merge.agreement) agreement = fmt::format(", agreement {:.3f} of {:.3f}", *merge.agreement, merge.needed);
+  return fmt::format("; to make room two slots {}become one: {:.2f} apart{}", merge.accepted() ? "" : "do not ",
+                     merge.distance, agreement);
+}
 }  // namespace
 
 Routing::Routing(std::unique_ptr<Router> router, RoutingStageOptions options, std::string identity)
@@ -59,6 +68,7 @@ Status Routing::on_message(pipeline::Message message, Outbox& out) {
     std::vector<std::uint32_t> order;
     for (const SlotScore& score : ranking->slots) order.push_back(score.slot);
     ranking_ = std::move(ranking->slots);
+    router_->set_agreement(ranking->merge);
     router_->set_eviction_order(std::move(order));
     ranked_group_ = ranking->group;
   } else if (auto* wish = std::get_if<pipeline::Change>(&message)) {
@@ -92,7 +102,7 @@ void Routing::explain(const Verdict& verdict) {
   if (verdict.nearest)
     why += fmt::format(", {:.2f} from slot {} where {:.2f} would join it", verdict.distance, *verdict.nearest,
                        verdict.limit);
-  if (verdict.merged) why += fmt::format("; to make room two slots become one, {:.2f} apart", *verdict.merged);
+  if (verdict.merge) why += merging(*verdict.merge);
   if (verdict.outcome == joins) {
     ++joins_;
     spdlog::info("routing: {} are another source of the domain of slot {}: {}", records, *verdict.nearest, why);
@@ -187,7 +197,7 @@ void Routing::barrier(std::uint64_t group, Outbox& out) {
   KPOOL_ASSERT(held_.empty());
   out.send(StageId::persistence, pipeline::Part{group, "mixture", router_->save()});
   out.send(StageId::persistence, pipeline::Part{group, "routing", save_counts()});
-  const pipeline::Barrier mine{group, name(id())};
+  const pipeline::Barrier mine{group, name(id()), router_->merge_candidate()};
   out.send(StageId::persistence, mine);
   out.send(StageId::training, mine);
   group_ = group;

@@ -57,18 +57,17 @@ Status Training::work(Outbox& out) {
   } else if (auto* birth = std::get_if<Birth>(&item)) {
     flush(out);  // what the evicted domain still has in its buffer is trained first
     if (const auto merge = learner_->open(*birth))
-      spdlog::info("training: slot {} takes over what slot {} learned: {} (agreement {:.3f}, {:.1f} % discarded)",
-                   *birth->merged_into, birth->slot,
-                   merge->averaged ? "both adapters averaged by steps" : "the adapter of more steps is kept",
-                   merge->agreement, 100 * merge->discarded);
+      spdlog::info("training: slot {} takes over what slot {} learned: both adapters are averaged by steps (agreement "
+                   "{:.3f}, {:.1f} % discarded)", *birth->merged_into, birth->slot, merge->agreement,
+                   100 * merge->discarded);
     out.send(StageId::fragility, *birth);
   } else if (auto* save = std::get_if<Save>(&item)) {
     out.send(StageId::persistence,
              pipeline::Part{save->group, "slot/" + std::to_string(save->slot), learner_->save(save->slot)});
   } else if (auto* saved = std::get_if<Saved>(&item)) {
-    close(saved->group, out);
+    close(std::move(saved->barrier), out);
   } else {
-    barrier(std::get<pipeline::Barrier>(item).group, out);
+    barrier(std::move(std::get<pipeline::Barrier>(item)), out);
   }
   busy_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
   return Done{};
@@ -134,20 +133,22 @@ void Training::watch(const StepReport& report) {
                  report.slot, report.rate, *report.cliff);
 }
 
-void Training::barrier(std::uint64_t group, Outbox& out) {
+void Training::barrier(pipeline::Barrier barrier, Outbox& out) {
   flush(out);
   if (journal_) journal_->end_group();
   kill_point("barrier.training");
   const auto dirty = learner_->take_dirty();
-  queue_.emplace_front(Saved{group});  // before whatever the queue holds yet
+  if (auto& pair = barrier.merge) pair->agreement = learner_->agreement(pair->lesser, pair->greater);
+  const std::uint64_t group = barrier.group;
+  queue_.emplace_front(Saved{std::move(barrier)});  // before whatever the queue holds yet
   for (auto slot = dirty.rbegin(); slot != dirty.rend(); ++slot) queue_.emplace_front(Save{group, *slot});
 }
 
-void Training::close(std::uint64_t group, Outbox& out) {
-  const pipeline::Barrier mine{group, name(id())};
-  out.send(StageId::persistence, mine);
-  out.send(StageId::fragility, mine);
-  group_ = group;
+void Training::close(pipeline::Barrier barrier, Outbox& out) {
+  barrier.stage = name(id());
+  group_ = barrier.group;
+  out.send(StageId::persistence, barrier);
+  out.send(StageId::fragility, std::move(barrier));
 }
 
 std::string Training::report() const {

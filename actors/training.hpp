@@ -34,14 +34,14 @@ class Training : public Stage {
  private:
   struct Routed { std::uint32_t slot; Sample sample; };
   struct Save { std::uint64_t group; std::uint32_t slot; };  ///< one at a time, so that few lie serialised in memory
-  struct Saved { std::uint64_t group; };                     ///< all that changed in the group
+  struct Saved { pipeline::Barrier barrier; };               ///< all that changed in the group
   using Item = std::variant<Routed, Birth, pipeline::Barrier, Save, Saved>;
   void learn(Routed routed, Outbox& out);
   void flush(Outbox& out);
   void tell(std::vector<StepReport> reports, Outbox& out);
   void watch(const StepReport& report);
-  void barrier(std::uint64_t group, Outbox& out);
-  void close(std::uint64_t group, Outbox& out);
+  void barrier(pipeline::Barrier barrier, Outbox& out);
+  void close(pipeline::Barrier barrier, Outbox& out);
 
   const MakeLearner make_;
   const std::string identity_;

@@ -18,6 +18,8 @@ class Routed final : public Assigner {
   }
   std::vector<Decision> barrier() override { return router_->barrier(); }
   void set_eviction_order(std::vector<std::uint32_t> order) override { router_->set_eviction_order(std::move(order)); }
+  std::optional<MergePair> merge_candidate() const override { return router_->merge_candidate(); }
+  void set_agreement(const std::optional<MergePair>& pair) override { router_->set_agreement(pair); }
   std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t) const override {
     return router_->classify(record.embedding);
   }

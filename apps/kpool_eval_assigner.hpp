@@ -20,6 +20,8 @@ class Assigner {
   virtual std::vector<Decision> route(Ticket ticket, const EncodedRecord& record, std::uint32_t domain) = 0;
   virtual std::vector<Decision> barrier() { return {}; }
   virtual void set_eviction_order(std::vector<std::uint32_t>) {}
+  virtual std::optional<MergePair> merge_candidate() const { return std::nullopt; }
+  virtual void set_agreement(const std::optional<MergePair>&) {}
   /// The slot that answers a query; nothing: the base alone.
   virtual std::optional<std::uint32_t> classify(const EncodedRecord& record, std::uint32_t domain) const = 0;
   /// (slots) how likely each is to be the record's; empty where the method does not say.

@@ -99,7 +99,12 @@ void Run::learn(const Item& item) {
 
 void Run::barrier() {
   carry_out(assigner_->barrier());
-  if (learner_) tell(learner_->flush());
+  if (learner_) {
+    tell(learner_->flush());
+    auto pair = assigner_->merge_candidate();
+    if (pair) pair->agreement = learner_->agreement(pair->lesser, pair->greater);
+    assigner_->set_agreement(pair);
+  }
   std::vector<std::uint32_t> order;
   for (const SlotScore& score : fragility_.ranking()) order.push_back(score.slot);
   assigner_->set_eviction_order(std::move(order));

@@ -4,7 +4,7 @@
 // last HELD_OUT records, in nats per token, before and after; and the speed of the steps. Each with the momentum in
 // float32 and in bfloat16 (MOMENTUM: both, or one alone), and for SEEDS seeds: the adapter's, and from the second on
 // the order of the records.
-// GUARD: off, warn or auto, as train.rate_guard. FORWARD: full or int8, as base.forward.
+// GUARD: off, warn or auto, as train.rate_guard. FORWARD: auto, int8 or full, as base.forward.
 // LAYERS: only so many of the last layers have an adapter (0: all).
 #include <algorithm>
 #include <cstdio>
@@ -63,7 +63,7 @@ int main(int count, char** arguments) {
   }
   auto number = [&](int i, double fallback) { return count > i ? std::atof(arguments[i]) : fallback; };
   const auto held_out = static_cast<std::size_t>(number(5, 40));
-  const std::string forward = count > 12 ? arguments[12] : "full";
+  const std::string forward = count > 12 ? arguments[12] : "auto";
   const auto base = value_or_exit(Base::load({.path = arguments[1], .forward = forward}));
   auto samples = read_samples(arguments[2], *value_or_exit(make_bpe(base->file())));
   if (samples.size() <= held_out) {

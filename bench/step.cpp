@@ -1,6 +1,6 @@
 // bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS DEVICE GRADIENTS FORWARD] [--json FILE]
 // LAYERS: only so many of the last layers have an adapter (0: all).
-// GRADIENTS: auto, int8 or full: how input gradients pass the frozen matrices. FORWARD: full or int8, as base.forward.
+// GRADIENTS, FORWARD: auto, int8 or full: how input gradients and the forward pass go through the frozen matrices.
 // DEVICE: cpu or cuda; every time ends with a copy to the host, which waits for the device.
 // Seconds of one training step and of its parts that stand alone, on random tokens: medians of one run.
 // cpu_ms is the processor time of all threads in forward and backward: on a busy machine, with
@@ -66,7 +66,7 @@ int main(int count, char** arguments) {
   const int tokens = std::atoi(argument(2, "512").c_str()), pieces = std::atoi(argument(3, "1").c_str());
   const int threads = std::atoi(argument(4, "2").c_str()), repeats = std::max(1, std::atoi(argument(6, "5").c_str()));
   BaseOptions options{.path = arguments[1], .precision = argument(5, "auto"), .device = argument(8, "cpu"),
-                      .gradients = argument(9, "auto"), .forward = argument(10, "full")};
+                      .gradients = argument(9, "auto"), .forward = argument(10, "auto")};
   const auto base = value_or_exit(Base::load(options));
   const Base::Weights& weights = base->weights();
   use_threads(static_cast<std::uint32_t>(threads));
@@ -105,7 +105,7 @@ int main(int count, char** arguments) {
       {"threads", threads},
       {"precision", weights.dtype == at::kFloat ? "float32" : "bfloat16"},
       {"gradients", base->int8_gradients() ? "int8" : "full"},
-      {"forward", argument(10, "full")},
+      {"forward", argument(10, "auto")},
       {"device", weights.device.str()},
       {"batch_ms", rounded(1e3 * prepare, 2)},
       {"adapter_ms", rounded(1e3 * load, 2)},

@@ -9,7 +9,7 @@
 //   What it costs to hold a step's workspace to ACTIVATIONS_MB: a learner that is held to it and one that is not take
 //   turns. Medians over the rounds, of the milliseconds and of the ratio within a round.
 // WEIGHTS: bf16 or quantised. ACTIVATIONS_MB: limit of a step's workspace, 0: as much as is fastest.
-// GRADIENTS: auto, int8 or full, as base.gradients. FORWARD: full or int8, as base.forward.
+// GRADIENTS: auto, int8 or full, as base.gradients. FORWARD: auto, int8 or full, as base.forward.
 // KPOOL_KERNELS in the environment names a lesser set of kernels (core/simd/kernels.hpp), to measure what it is worth.
 // IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
 #include <ctime>

@@ -241,7 +241,7 @@ def parse_options():
     parser.add_argument("--weights", choices=("bf16", "quantised"), default="bf16", help="how our base is kept")
     parser.add_argument("--gradients", choices=("auto", "int8", "full"), default="auto",
                         help="how our input gradients pass the frozen matrices")
-    parser.add_argument("--forward", choices=("full", "int8"), default="full",
+    parser.add_argument("--forward", choices=("auto", "int8", "full"), default="auto",
                         help="how our forward pass does")
     parser.add_argument("--activations-mb", type=int, default=0, help="limit of our step's workspace (0: none)")
     parser.add_argument("--text", help="a text file to train on")

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ struct BaseConfig {
   std::string precision = "auto";  ///< auto | float32 | bfloat16: of the frozen linears
   std::string weights = "bf16";    ///< bf16 | quantised: expanded when the base is loaded, or where they are used
   std::string gradients = "auto";  ///< auto | int8 | full: how input gradients pass the frozen linears
-  std::string forward = "full";    ///< full | int8: how training's forward pass does
+  std::string forward = "auto";    ///< auto | int8 | full: how training's forward pass does
 };
 struct DeviceConfig {
   std::string kind = "cpu";  ///< cpu | cuda
@@ -33,12 +34,11 @@ struct LoraConfig {
   std::uint32_t rank = 8;
   double alpha = 64;
   std::uint32_t layers = 0;  ///< so many of the last layers have an adapter; 0: all
-  double merge_agreement = 0;
   /// fresh | warm: from a part of a slot that is clearly better than the base | directions: with its A
   std::string births = "fresh";
 };
 struct TrainConfig {
-  double learning_rate = 5e-4;
+  std::optional<double> learning_rate = 5e-4;  ///< nothing: that of a slot's first step, then rate_guard = auto
   std::string rate_guard = "off";  ///< off | warn | auto
   double momentum = 0.9;
   std::string momentum_type = "bfloat16";  ///< float32 | bfloat16

@@ -11,8 +11,9 @@ namespace {
 template <class... F>
 struct Overloaded : F... { using F::operator()...; };
 
-bool is_number(const ConfigKey& key) { return key.field.index() >= 1 && key.field.index() <= 3; }
-bool is_real(const ConfigKey& key) { return key.field.index() == 3; }
+bool is_number(const ConfigKey& key) { return key.field.index() >= 1 && key.field.index() <= 4; }
+bool is_real(const ConfigKey& key) { return key.field.index() == 3 || key.field.index() == 4; }
+bool may_be_auto(const ConfigKey& key) { return key.field.index() == 4; }
 
 Error wrong(std::string clause) { return {Fault::bad_config, std::move(clause)}; }
 
@@ -87,6 +88,7 @@ Result<ConfigValue> parse_text(const ConfigKey& key, const std::string& text) {
     if (text != "true" && text != "false") return mismatch;
     return ConfigValue(text == "true");
   }
+  if (may_be_auto(key) && text == "auto") return ConfigValue(text);
   if (is_real(key)) {
     double value = 0;
     const auto [stop, error] = std::from_chars(text.data(), end, value);
@@ -157,6 +159,16 @@ Status set_config_value(Config& config, const ConfigKey& key, const ConfigValue&
       [&](std::uint32_t* (*field)(Config&)) { return number(field(config)); },
       [&](std::uint64_t* (*field)(Config&)) { return number(field(config)); },
       [&](double* (*field)(Config&)) { return number(field(config)); },
+      [&](std::optional<double>* (*field)(Config&)) -> Status {
+        if (const auto* text = std::get_if<std::string>(&value); text && *text == "auto") {
+          field(config)->reset();
+          return Done{};
+        }
+        double given = 0;
+        if (auto set = number(&given); !set) return set;
+        *field(config) = given;
+        return Done{};
+      },
       [&](std::string* (*field)(Config&)) -> Status {
         if (!std::holds_alternative<std::string>(value)) return mismatch;
         if (auto problem = check_text(key, std::get<std::string>(value)); !problem.empty()) return wrong(problem);
@@ -186,6 +198,7 @@ std::string config_value_toml(const Config& config, const ConfigKey& key) {
       [&](std::uint32_t* (*field)(Config&)) { return std::to_string(*field(from)); },
       [&](std::uint64_t* (*field)(Config&)) { return std::to_string(*field(from)); },
       [&](double* (*field)(Config&)) { return real_toml(*field(from)); },
+      [&](std::optional<double>* (*field)(Config&)) { return *field(from) ? real_toml(**field(from)) : "\"auto\""; },
       [&](std::string* (*field)(Config&)) { return quoted(*field(from)); },
       [&](std::vector<std::string>* (*field)(Config&)) {
         std::vector<std::string> items;
@@ -197,7 +210,7 @@ std::string config_value_toml(const Config& config, const ConfigKey& key) {
 std::string config_type(const ConfigKey& key) {
   if (is_number(key)) {
     const char* type = is_real(key) ? "number from " : "whole number from ";
-    return type + number_text(key.min) + " to " + number_text(key.max);
+    return type + number_text(key.min) + " to " + number_text(key.max) + (may_be_auto(key) ? ", or auto" : "");
   }
   if (std::holds_alternative<bool* (*)(Config&)>(key.field)) return "truth value (true or false)";
   const bool list = std::holds_alternative<std::vector<std::string>* (*)(Config&)>(key.field);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -16,9 +17,10 @@ namespace kpool {
 using ConfigValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::string>>;
 
 struct ConfigKey {
-  /// Where the value lives in a Config.
+  /// Where the value lives in a Config. A number that may be missing is written "auto" then.
   using Field = std::variant<bool* (*)(Config&), std::uint32_t* (*)(Config&), std::uint64_t* (*)(Config&),
-                             double* (*)(Config&), std::string* (*)(Config&), std::vector<std::string>* (*)(Config&)>;
+                             double* (*)(Config&), std::optional<double>* (*)(Config&),
+                             std::string* (*)(Config&), std::vector<std::string>* (*)(Config&)>;
   std::string_view name;  ///< "section.key"
   Field field;
   double min = 0, max = 0;                ///< of numbers, both included

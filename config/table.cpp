@@ -64,8 +64,9 @@ std::vector<ConfigKey> model_keys() {
       {"base.gradients", +at<&C::base, &BaseConfig::gradients>, 0, 0, {"auto", "int8", "full"}, nullptr,
        "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: "
        "int8 where the processor does so faster (VNNI or AMX) and `base.precision` is not float32"},
-      {"base.forward", +at<&C::base, &BaseConfig::forward>, 0, 0, {"full", "int8"}, nullptr,
-       "training's forward pass through the frozen weights; int8 is faster where there is VNNI and no AMX"},
+      {"base.forward", +at<&C::base, &BaseConfig::forward>, 0, 0, {"auto", "int8", "full"}, nullptr,
+       "how training's forward pass goes through them; auto: int8 where the processor has VNNI and no AMX and "
+       "`base.precision` is not float32"},
 
       {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
        "where the base model computes; cuda needs a libtorch with CUDA and dense weights"},
@@ -105,6 +106,9 @@ std::vector<ConfigKey> model_keys() {
       {"routing.join_distance", +at<&C::routing, &RoutingOptions::join_distance>, 0, 1000, {}, nullptr,
        "how close to a slot the mean of something new must be to train that slot instead of a new one, in squared "
        "distances of its own records; 0: never (tied only)"},
+      {"routing.merge_agreement", +at<&C::routing, &RoutingOptions::merge_agreement>, 0, 1, {}, nullptr,
+       "to make room, two slots within join_distance become one where their adapters agree at least so much (cosine of "
+       "their changes of the base), else one is evicted; 0: however much they agree"},
       {"routing.abstain", +at<&C::routing, &RoutingOptions::abstain>, 1, 1000, {}, nullptr,
        "standard deviates beyond which a query fits no slot, so that the base answers (docs/routing.md)"},
 
@@ -114,25 +118,22 @@ std::vector<ConfigKey> model_keys() {
        "retention value; none: a new domain shares the slots that are there"},
       {"eviction.half_life_batches", +at<&C::eviction, &FragilityOptions::half_life_batches>, 1, 1e9, {}, nullptr,
        "batches after which a slot's recurrence counts half: many times what passes until a domain is back"},
-
-      {"lora.rank", +at<&C::lora, &LoraConfig::rank>, 1, 256, {}, nullptr, "rank of every adapter"},
-      {"lora.alpha", +at<&C::lora, &LoraConfig::alpha>, 1e-3, 4096, {}, nullptr,
-       "an adapter's output is scaled by alpha / rank: how far B goes for what A goes (docs/training.md)"},
-      {"lora.layers", +at<&C::lora, &LoraConfig::layers>, 0, 1024, {}, nullptr,
-       "top layers of the base that have an adapter; 0: all. Fewer train faster and learn less (docs/training.md)"},
   };
 }
 
 std::vector<ConfigKey> training_keys() {
   return {
-      {"lora.merge_agreement", +at<&C::lora, &LoraConfig::merge_agreement>, 0, 1, {}, nullptr,
-       "when two slots become one: adapters that agree at least so much (cosine of their changes of the base) are "
-       "averaged by steps; of others the one of more steps is kept"},
+      {"lora.rank", +at<&C::lora, &LoraConfig::rank>, 1, 256, {}, nullptr, "rank of every adapter"},
+      {"lora.alpha", +at<&C::lora, &LoraConfig::alpha>, 1e-3, 4096, {}, nullptr,
+       "an adapter's output is scaled by alpha / rank: how far B goes for what A goes (docs/training.md)"},
+      {"lora.layers", +at<&C::lora, &LoraConfig::layers>, 0, 1024, {}, nullptr,
+       "top layers of the base that have an adapter; 0: all. Fewer train faster and learn less (docs/training.md)"},
       {"lora.births", +at<&C::lora, &LoraConfig::births>, 0, 0, {"fresh", "warm", "directions"}, nullptr,
        "a new slot starts fresh, or from the share (a whole, a half, a quarter) of another slot's change that is "
        "clearly better than the base on its first step; directions: with that slot's A alone"},
       {"train.learning_rate", +at<&C::train, &TrainConfig::learning_rate>, 0, 1, {}, nullptr,
-       "of a full Signum step: every weight moves by exactly so much"},
+       "of a full Signum step: every weight moves by exactly so much; auto: 5e-4 for a slot's first step, and "
+       "rate_guard as auto"},
       {"train.rate_guard", +at<&C::train, &TrainConfig::rate_guard>, 0, 0, {"off", "warn", "auto"}, nullptr,
        "warn: measure for each slot the rate at which a step stops helping, and say when learning_rate is above it; "
        "auto: a slot starts with learning_rate and then keeps to a twentieth of that (docs/training.md)"},

@@ -138,26 +138,21 @@ class Loader {
     quantised_ = options_.weights == "quantised";
     if (!quantised_ && options_.weights != "bf16")
       refuse("weights \"" + options_.weights + "\" are none of bf16, quantised.");
-    const std::string& gradients = options_.gradients;
-    if (gradients != "auto" && gradients != "int8" && gradients != "full")
-      refuse("gradients \"" + gradients + "\" are none of auto, int8, full.");
-    if (gradients == "int8" && weights_.operators == Operators::library && !options_.library)
-      refuse("gradients \"int8\" are for the CPU, in a precision that it multiplies in hardware.");
-    choose_forward();
-    const bool tiles = weights_.operators == Operators::tiles;
-    const auto prefers_int8 = [&](Pass pass) {
-      return tiles && options_.precision != "float32" && int8_is_faster(weights_.dtype == at::kBFloat16, pass);
-    };
-    weights_.prefers_int8 = prefers_int8(Pass::forward);
-    int8_gradients_ = tiles && (gradients == "int8" || (gradients == "auto" && prefers_int8(Pass::backward)));
+    const bool may_prefer_int8 = weights_.operators == Operators::tiles && options_.precision != "float32";
+    const bool bfloat16 = weights_.dtype == at::kBFloat16;
+    weights_.prefers_int8 = may_prefer_int8 && int8_is_faster(bfloat16, Pass::forward);
+    weights_.int8_forward = chooses_int8("forward", options_.forward, weights_.prefers_int8);
+    int8_gradients_ =
+        chooses_int8("gradients", options_.gradients, may_prefer_int8 && int8_is_faster(bfloat16, Pass::backward));
   }
 
-  void choose_forward() {
-    const std::string& forward = options_.forward;
-    if (forward != "int8" && forward != "full") refuse("forward \"" + forward + "\" is neither full nor int8.");
-    weights_.int8_forward = forward == "int8" && weights_.operators == Operators::tiles;
-    if (forward == "int8" && !weights_.int8_forward && !options_.library)
-      refuse("forward \"int8\" is for the CPU, in a precision that it multiplies in hardware.");
+  bool chooses_int8(const std::string& what, const std::string& choice, bool preferred) {
+    if (choice != "auto" && choice != "int8" && choice != "full")
+      refuse(what + " \"" + choice + "\": none of auto, int8, full.");
+    const bool tiles = weights_.operators == Operators::tiles;
+    if (choice == "int8" && !tiles && !options_.library)
+      refuse(what + " \"int8\": only on the CPU, in a precision that it multiplies in hardware.");
+    return tiles && (choice == "int8" || (choice == "auto" && preferred));
   }
 
   /// What was expanded is not read again: it need not stay resident twice.
@@ -272,6 +267,7 @@ Result<std::shared_ptr<const Base>> Base::load(const BaseOptions& options) {
 const BaseShape& Base::shape() const { return weights_->shape; }
 const std::string& Base::fingerprint() const { return weights_->file->fingerprint(); }
 const Gguf& Base::file() const { return *weights_->file; }
+bool Base::int8_forward() const { return weights_->int8_forward; }
 bool Base::int8_gradients() const { return !weights_->layers.empty() && weights_->layers[0].down.int8_gradients; }
 const Base::Weights& Base::weights() const { return *weights_; }
 

@@ -26,10 +26,10 @@ struct BaseOptions {
   std::string weights = "bf16";
   std::string device = "cpu";  ///< cpu | cuda
   /// How input gradients pass the matrices of the layers: full (in `precision`) | int8 | auto (int8 where the processor
-  /// multiplies 8-bit integers faster and `precision` does not ask for float32). The forward pass is the same.
+  /// multiplies 8-bit integers faster and `precision` does not ask for float32).
   std::string gradients = "auto";
-  /// And how training's forward pass does: full | int8, whose losses differ a little (Batch::int8). Scoring never does.
-  std::string forward = "full";
+  /// And how training's forward pass does, likewise: losses differ a little (Batch::int8). Scoring is always in full.
+  std::string forward = "auto";
   /// Libtorch's operators even where the tiles run: the reference of tests, and what other devices compute with.
   bool library = false;
 };
@@ -43,6 +43,7 @@ class Base {
   const std::string& fingerprint() const;  ///< Gguf::fingerprint
   const Gguf& file() const;
   bool int8_gradients() const;  ///< what BaseOptions::gradients came to
+  bool int8_forward() const;    ///< and BaseOptions::forward
   /// Inside core/ only (core/llama.hpp).
   struct Weights;
   const Weights& weights() const;

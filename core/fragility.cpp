@@ -10,7 +10,7 @@
 namespace kpool {
 namespace {
 
-constexpr std::string_view state_tag = "kpool fragility 1\n";
+constexpr std::string_view state_tag = "kpool fragility 2\n";
 constexpr double loss_memory = 0.05;        // share of the newest step in the mean loss
 constexpr double sharpness_memory = 0.2;    // share of the newest probe
 constexpr double sharpness_min = 1e-6;      // nats; keeps the erasure budget finite
@@ -39,6 +39,7 @@ void Fragility::on_birth(const Birth& birth) {
     into.tokens += from.tokens;
     into.last_step = std::max(into.last_step, from.last_step);
   }
+  agreed_.reset();
   slots_[birth.slot] = {};
   slots_[birth.slot].live = true;
   slots_[birth.slot].generation = birth.generation;
@@ -143,6 +144,11 @@ std::string Fragility::save() const {
       out.put(value);
     for (const double value : {slot.loss, slot.gain_mean, slot.gain_m2, slot.sharpness}) out.put(value);
   }
+  const MergePair pair = agreed_.value_or(MergePair{});
+  out.put<std::uint8_t>(agreed_.has_value());
+  for (const std::uint32_t slot : {pair.lesser, pair.greater}) out.put(slot);
+  out.put(pair.birth);
+  out.put(pair.agreement);
   return out.close();
 }
 
@@ -163,9 +169,15 @@ Status Fragility::restore(std::string_view bytes) {
       *value = in.get<std::uint64_t>();
     for (double* value : {&slot.loss, &slot.gain_mean, &slot.gain_m2, &slot.sharpness}) *value = in.get<double>();
   }
+  const bool agreed = in.get<std::uint8_t>() != 0;
+  MergePair pair;
+  for (std::uint32_t* slot : {&pair.lesser, &pair.greater}) *slot = in.get<std::uint32_t>();
+  pair.birth = in.get<std::uint64_t>();
+  pair.agreement = in.get<double>();
   if (!in.complete()) return Error{Fault::bad_input, "the saved fragility has the wrong length"};
   clock_ = clock;
   slots_ = std::move(slots);
+  agreed_ = agreed ? std::optional(pair) : std::nullopt;
   return Done{};
 }
 

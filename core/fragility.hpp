@@ -38,6 +38,9 @@ class Fragility {
   explicit Fragility(FragilityOptions options);
   void on_birth(const Birth& birth);
   void on_step(const StepReport& report);
+  /// What is known of the slots that would become one (Router::merge_candidate); a birth makes it void.
+  void set_agreement(const std::optional<MergePair>& pair) { agreed_ = pair; }
+  const std::optional<MergePair>& agreement() const { return agreed_; }
   /// Live slots, most expendable first.
   std::vector<SlotScore> ranking() const;
   std::string save() const;
@@ -61,6 +64,7 @@ class Fragility {
   FragilityOptions options_;
   std::uint64_t clock_ = 0;  ///< steps of all slots
   std::vector<SlotStatistics> slots_;
+  std::optional<MergePair> agreed_;
 };
 
 }  // namespace kpool

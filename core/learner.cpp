@@ -79,6 +79,12 @@ class LoraLearner final : public Learner {
     return reports;
   }
 
+  double agreement(std::uint32_t one, std::uint32_t other) const override {
+    KPOOL_ASSERT(one < slots_.size() && other < slots_.size());
+    KPOOL_ASSERT(slots_[one].state.open() && slots_[other].state.open());
+    return lora_agreement(layout_, slots_[one].state.weights, slots_[other].state.weights);
+  }
+
   std::vector<std::uint32_t> take_dirty() override {
     std::vector<std::uint32_t> taken(dirty_.begin(), dirty_.end());
     dirty_.clear();
@@ -121,9 +127,7 @@ class LoraLearner final : public Learner {
     const auto steps = static_cast<double>(from.state.step + into.step);
     const double share = steps > 0 ? static_cast<double>(from.state.step) / steps : 0;
     MergeReport report{.agreement = lora_agreement(layout_, from.state.weights, into.weights)};
-    report.averaged = report.agreement >= options_.merge_agreement;
-    if (report.averaged) report.discarded = merge_lora(layout_, from.state.weights, share, into.weights);
-    else if (share > 0.5) into.weights = from.state.weights;
+    if (share > 0) report.discarded = merge_lora(layout_, from.state.weights, share, into.weights);
     into.momentum = zero_momentum(options_.momentum_type, gradient_.size());
     slots_[index].moments = zero_moments();
     into.step += from.state.step;

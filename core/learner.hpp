@@ -55,11 +55,17 @@ struct Birth {
   std::optional<std::uint32_t> merged_into;  ///< or which this slot takes over: it is of the same domain
 };
 
-/// How a slot took over another's adapter.
+/// Two slots that would become one if a birth needed room, and how well their adapters agree.
+struct MergePair {
+  std::uint32_t lesser = 0, greater = 0;
+  std::uint64_t birth = 0;  ///< generation of the pool's latest birth: the next one makes the pair void
+  double agreement = 0;     ///< Learner::agreement
+};
+
+/// How a slot took over another's adapter: both averaged by their steps.
 struct MergeReport {
-  double agreement = 0;  ///< cosine of the two adapters' changes of the base
+  double agreement = 0;  ///< Learner::agreement
   double discarded = 0;  ///< share of the merged change that the rank has no room for
-  bool averaged = false; ///< by steps; else the adapter of more steps was kept, as the two agree too little
 };
 
 class Learner {
@@ -71,6 +77,8 @@ class Learner {
   virtual std::vector<StepReport> learn(std::uint32_t slot, Sample sample) = 0;
   /// Trains what is left in the packing buffers, the step scaled by its share of a full one.
   virtual std::vector<StepReport> flush() = 0;
+  /// Cosine of two open slots' changes of the base's weights; 0 where one is no change.
+  virtual double agreement(std::uint32_t one, std::uint32_t other) const = 0;
   /// Slots changed since the last call, in ascending order.
   virtual std::vector<std::uint32_t> take_dirty() = 0;
   /// The slot's durable state: A, B, momentum, counters (a safetensors blob; the same state gives
@@ -104,7 +112,6 @@ struct LearnerOptions {
   std::uint32_t rival_every = 32;     ///< and of another slot's loss (0: never)
   std::uint64_t seed = 0;
   Births births = Births::fresh;
-  double merge_agreement = 0;    ///< adapters that agree less (cosine) are not averaged when their slots merge
   std::uint32_t top_layers = 0;  ///< only so many of the last layers have an adapter (0: all)
   std::size_t activation_bytes = 0;  ///< limit of a step's workspace (0: as much as is fastest)
   std::uint32_t threads = 0;     ///< of the calling thread's libtorch kernels; 0: one per core

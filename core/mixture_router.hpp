@@ -58,6 +58,8 @@ class MixtureRouter final : public Router {
   std::vector<Decision> barrier() override;
   void set_eviction_order(std::vector<std::uint32_t> order) override { eviction_order_ = std::move(order); }
   void pin(std::uint32_t slot, bool pinned) override { pinned_.at(slot) = pinned; }
+  std::optional<MergePair> merge_candidate() const override;
+  void set_agreement(const std::optional<MergePair>& pair) override { agreed_ = pair; }
   std::optional<std::uint32_t> classify(std::span<const float> x) const override;
   std::vector<double> posterior(std::span<const float> x) const override;
   std::string save() const override;
@@ -75,6 +77,8 @@ class MixtureRouter final : public Router {
   void give_birth(Verdict verdict, Run* run);
   void end_claim();
   std::optional<Birth> make_room(Verdict& verdict);
+  std::optional<Mixture::Pair> close_pair() const;
+  std::optional<double> agreement(const Mixture::Pair& pair) const;
   bool full() const;
   std::optional<std::uint32_t> choose_slot() const;
   double surprise(const Measured& measured) const;
@@ -97,6 +101,7 @@ class MixtureRouter final : public Router {
   std::deque<Held> waiting_;           // novel to all, while another source's claim is on
   std::vector<std::uint32_t> eviction_order_;
   std::vector<bool> pinned_;           // (slots)
+  std::optional<MergePair> agreed_;
   // of the call under way
   std::vector<Decision> decisions_;
   Measured measured_;

@@ -163,38 +163,6 @@ void MixtureRouter::release(std::vector<Held>& records) {
   records.clear();
 }
 
-bool MixtureRouter::full() const {
-  for (std::uint32_t k = 0; k < options_.slots; ++k)
-    if (!mixture_.live(k)) return false;
-  return true;
-}
-
-std::optional<std::uint32_t> MixtureRouter::choose_slot() const {
-  for (std::uint32_t k = 0; k < options_.slots; ++k)
-    if (!mixture_.live(k)) return k;
-  if (!options_.evicts) return std::nullopt;
-  for (const std::uint32_t k : eviction_order_)
-    if (k < options_.slots && !pinned_[k]) return k;
-  std::optional<std::uint32_t> least;
-  for (std::uint32_t k = 0; k < options_.slots; ++k)
-    if (!pinned_[k] && (!least || mixture_.records(k) < mixture_.records(*least))) least = k;
-  return least;
-}
-
-/// Two slots that turned out to be of one domain become one before any is evicted. Nothing where none may go.
-std::optional<Birth> MixtureRouter::make_room(Verdict& verdict) {
-  const bool full = this->full();
-  const auto pair = full && options_.join_distance > 0 ? mixture_.closest_pair(pinned_) : std::nullopt;
-  if (pair && pair->distance <= options_.join_distance) {
-    mixture_.merge(pair->lesser, pair->greater);
-    verdict.merged = pair->distance;
-    return Birth{pair->lesser, ++generation_, false, pair->greater};
-  }
-  const auto slot = choose_slot();
-  if (!slot) return std::nullopt;
-  return Birth{*slot, ++generation_, full, std::nullopt};
-}
-
 /// Opens a slot with what the run holds back; without a run (the first slot), empty.
 void MixtureRouter::give_birth(Verdict verdict, Run* run) {
   const std::uint32_t source = verdict.source;

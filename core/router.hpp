@@ -44,7 +44,14 @@ struct Verdict {
   double evidence = 0, needed = 0;       ///< summed surprise; a run that is confirmed by a barrier needs less
   std::optional<std::uint32_t> nearest;  ///< slot to their mean; within `limit` they join it
   double distance = 0, limit = 0;
-  std::optional<double> merged;          ///< distance of the two slots that became one to make room
+  /// Where two slots were close enough to each other to become one to make room.
+  struct Merge {
+    double distance = 0;
+    double needed = 0;                ///< RoutingOptions::merge_agreement
+    std::optional<double> agreement;  ///< of their adapters, where it is needed and was measured since the last birth
+    bool accepted() const { return needed <= 0 || (agreement && *agreement >= needed); }
+  };
+  std::optional<Merge> merge;
 };
 
 /// In the order in which they take effect: a Verdict, its Birth, the assignments to that slot.
@@ -63,6 +70,7 @@ struct RoutingOptions {
   /// A novel run whose mean is no farther from a slot's is another source of its domain and trains it; in squared
   /// distances of the slots' own records. 0: every source that is told apart opens a slot.
   double join_distance = 0.95;
+  double merge_agreement = 0;       ///< slots whose adapters agree less do not become one; 0: not asked
   bool evicts = true;               ///< false: where all slots are taken, a new domain shares them (no_room)
   double abstain = 12;              ///< a query that is so surprising to every slot, in standard deviates, fits none
 };
@@ -80,6 +88,10 @@ class Router {
   virtual void set_eviction_order(std::vector<std::uint32_t> order) = 0;
   /// A pinned slot is neither evicted nor merged. Not part of the saved state: the caller says it again.
   virtual void pin(std::uint32_t slot, bool pinned) = 0;
+  /// The slots that would become one if a birth came now, where options ask how well their adapters agree.
+  virtual std::optional<MergePair> merge_candidate() const = 0;
+  /// How well they do. Not part of the saved state: the caller says it again.
+  virtual void set_agreement(const std::optional<MergePair>& pair) = 0;
   /// Query time: the slot whose density is highest, or nothing where the record fits none.
   virtual std::optional<std::uint32_t> classify(std::span<const float> x) const = 0;
   /// (slots) how likely each is to be the record's, given that one of them is: calibrated, summing to 1; 0 for slots

@@ -53,7 +53,8 @@ struct Trained {
   rivalSlot @9 :UInt32; rivalLoss @10 :Float64; hasRival @11 :Bool;
 }
 struct Refused { origin @0 :Origin; reason @1 :UInt8; }
-struct Barrier { group @0 :UInt64; stage @1 :Text; }
+struct MergePair { lesser @0 :UInt32; greater @1 :UInt32; birth @2 :UInt64; agreement @3 :Float64; }
+struct Barrier { group @0 :UInt64; stage @1 :Text; merge @2 :MergePair; }
 struct Value { key @0 :Text; value @1 :Data; group @2 :UInt64; }
 struct Restored { group @0 :UInt64; values @1 :UInt64; }
 struct Refusals { group @0 :UInt64; refused @1 :List(Refused); }
@@ -61,7 +62,7 @@ struct SlotScore {
   slot @0 :UInt32; generation @1 :UInt64; steps @2 :UInt64; tokens @3 :UInt64; loss @4 :Float64;
   gain @5 :Float64; sharpness @6 :Float64; fragility @7 :Float64; value @8 :Float64; reason @9 :Text;
 }
-struct Ranking { group @0 :UInt64; slots @1 :List(SlotScore); }
+struct Ranking { group @0 :UInt64; slots @1 :List(SlotScore); merge @2 :MergePair; }
 struct Report { stage @0 :Text; json @1 :Text; }
 struct Snapshot { id @0 :UInt64; directory @1 :Text; }
 struct Answer { id @0 :UInt64; error @1 :Text; }

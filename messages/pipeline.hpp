@@ -30,10 +30,14 @@ struct EncodedRecords { std::vector<EncodedRecord> records; };
 struct Routed { std::uint32_t slot = 0; std::vector<Sample> samples; };
 struct Trained { StepReport report; };  ///< without its refusals, which go to persistence
 struct Refused { std::uint64_t group = 0; std::vector<RefusedRecord> records; };
-struct Barrier { std::uint64_t group = 0; std::string stage; };
+struct Barrier {
+  std::uint64_t group = 0;
+  std::string stage;
+  std::optional<MergePair> merge = {};  ///< routing -> training: the candidate; -> fragility: and its agreement
+};
 struct Part { std::uint64_t group = 0; std::string key, value; };  ///< an empty value deletes the key
 struct Durable { std::uint64_t group = 0; std::vector<RefusedRecord> refused; };
-struct Ranking { std::uint64_t group = 0; std::vector<SlotScore> slots; };
+struct Ranking { std::uint64_t group = 0; std::vector<SlotScore> slots; std::optional<MergePair> merge = {}; };
 struct Report { std::string stage, json; };
 struct Snapshot { std::uint64_t id = 0; std::string directory; };
 struct Answer { std::uint64_t id = 0; std::string error; };

@@ -74,6 +74,12 @@ Trained read(schema::Trained::Reader in) {
   return {std::move(report)};
 }
 
+std::optional<MergePair> read_pair(auto in) {
+  if (!in.hasMerge()) return std::nullopt;
+  const auto pair = in.getMerge();
+  return MergePair{pair.getLesser(), pair.getGreater(), pair.getBirth(), pair.getAgreement()};
+}
+
 Ranking read(schema::Ranking::Reader in) {
   Ranking ranking{in.getGroup(), {}};
   const auto slots = in.getSlots();
@@ -92,6 +98,7 @@ Ranking read(schema::Ranking::Reader in) {
     score.reason = string(slot.getReason());
     ranking.slots.push_back(std::move(score));
   }
+  ranking.merge = read_pair(in);
   return ranking;
 }
 
@@ -107,7 +114,7 @@ Birth read(schema::Birth::Reader in) {
   if (in.getMerges()) birth.merged_into = in.getMergedInto();
   return birth;
 }
-Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getStage())}; }
+Barrier read(schema::Barrier::Reader in) { return {in.getGroup(), string(in.getStage()), read_pair(in)}; }
 
 Report read(schema::Report::Reader in) { return {string(in.getStage()), string(in.getJson())}; }
 Snapshot read(schema::Snapshot::Reader in) { return {in.getId(), string(in.getDirectory())}; }

@@ -54,10 +54,13 @@ std::size_t words(const Birth&) { return size<schema::Birth>; }
 std::size_t words(const Trained&) { return size<schema::Trained>; }
 std::size_t refused_words(std::size_t n) { return list_words<schema::Refused>(n) + n * size<schema::Origin>; }
 std::size_t words(const Refused& refused) { return size<schema::Refusals> + refused_words(refused.records.size()); }
-std::size_t words(const Barrier& barrier) { return size<schema::Barrier> + text_words(barrier.stage.size()); }
+std::size_t words(const std::optional<MergePair>& pair) { return pair ? size<schema::MergePair> : 0; }
+std::size_t words(const Barrier& barrier) {
+  return size<schema::Barrier> + text_words(barrier.stage.size()) + words(barrier.merge);
+}
 std::size_t words(const Durable& durable) { return size<schema::Refusals> + refused_words(durable.refused.size()); }
 std::size_t words(const Ranking& ranking) {
-  std::size_t sum = size<schema::Ranking> + list_words<schema::SlotScore>(ranking.slots.size());
+  std::size_t sum = size<schema::Ranking> + list_words<schema::SlotScore>(ranking.slots.size()) + words(ranking.merge);
   for (const auto& slot : ranking.slots) sum += text_words(slot.reason.size());
   return sum;
 }
@@ -185,10 +188,21 @@ void write(Out envelope, const Refused& refused) {
   write(out.initRefused(refused.records.size()), refused.records);
 }
 
+/// out: the barrier or ranking that it belongs to.
+void write_pair(auto out, const std::optional<MergePair>& pair) {
+  if (!pair) return;
+  auto written = out.initMerge();
+  written.setLesser(pair->lesser);
+  written.setGreater(pair->greater);
+  written.setBirth(pair->birth);
+  written.setAgreement(pair->agreement);
+}
+
 void write(Out envelope, const Barrier& barrier) {
   auto out = envelope.initBarrier();
   out.setGroup(barrier.group);
   out.setStage(text(barrier.stage));
+  write_pair(out, barrier.merge);
 }
 
 void write(Out envelope, const Durable& durable) {
@@ -215,6 +229,7 @@ void write(Out envelope, const Ranking& ranking) {
     slot.setValue(score.value);
     slot.setReason(text(score.reason));
   }
+  write_pair(out, ranking.merge);
 }
 
 void write(Out envelope, const Report& report) {

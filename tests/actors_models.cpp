@@ -89,6 +89,15 @@ TEST_CASE("an adapter on more layers than the base model has is refused, naming 
   CHECK(refusal(config).empty());
 }
 
+TEST_CASE("a learning rate of auto guards itself, from a learner's own start") {
+  Config config;
+  CHECK(learner_options(config).learning_rate == 5e-4);
+  CHECK(learner_options(config).rate_guard == RateGuardMode::off);
+  config.train.learning_rate.reset();
+  CHECK(learner_options(config).learning_rate == LearnerOptions{}.learning_rate);
+  CHECK(learner_options(config).rate_guard == RateGuardMode::automatic);
+}
+
 TEST_CASE("so many slots that the mixture fits into no frame are refused") {
   CHECK(refusal(config_of(8, 100)).empty());
   const std::string message = refusal(config_of(8, 1024));

@@ -23,6 +23,7 @@ struct Script {
   std::vector<std::uint32_t> eviction_order;
   std::string restored;
   std::map<std::uint32_t, bool> pinned;
+  std::optional<MergePair> candidate, agreed;
 };
 
 class ScriptedRouter : public Router {
@@ -34,6 +35,8 @@ class ScriptedRouter : public Router {
   std::vector<Decision> barrier() override { return std::exchange(script_.on_barrier, {}); }
   void set_eviction_order(std::vector<std::uint32_t> order) override { script_.eviction_order = std::move(order); }
   void pin(std::uint32_t slot, bool pinned) override { script_.pinned[slot] = pinned; }
+  std::optional<MergePair> merge_candidate() const override { return script_.candidate; }
+  void set_agreement(const std::optional<MergePair>& pair) override { script_.agreed = pair; }
   std::optional<std::uint32_t> classify(std::span<const float>) const override { return std::nullopt; }
   std::vector<double> posterior(std::span<const float>) const override { return {}; }
   std::string save() const override { return "the mixture"; }
@@ -220,7 +223,7 @@ TEST_CASE("a domain without room is counted, also over a restart") {
 TEST_CASE("a birth, a joined source and an eviction are logged with the numbers that decided them") {
   Fixture fixture;
   Verdict opens{Verdict::Outcome::opens, 7, 9, 8.25, 8, 1, 3.5, 0.95}, joins = opens;
-  opens.merged = 0.5;
+  opens.merge = {.distance = 0.5};
   joins.outcome = Verdict::Outcome::joins;
   fixture.script.on_route = {{0, {opens, Birth{2, 4, true}, Assignment{0, 2}}},
                              {1, {joins, Assignment{1, 1}, opens, Birth{2, 5, true}}}};
@@ -236,7 +239,7 @@ TEST_CASE("a birth, a joined source and an eviction are logged with the numbers 
   spdlog::set_default_logger(former);
   INFO(log.str());
   for (const char* part : {"9 novel records of source 7 are a new domain: evidence 8.2 of 8.0, 3.50 from slot 1 where "
-                           "0.95 would join it; to make room two slots become one, 0.50 apart",
+                           "0.95 would join it; to make room two slots become one: 0.50 apart",
                            "number 2 of 2 in the order of eviction, why (value 0.0625, gain 0.1250, sharpness 0.5, "
                            "fragility 0.750, 0 records)",
                            "it has not been scored since it was opened or the daemon was started (1 records)",
@@ -251,6 +254,17 @@ TEST_CASE("the ranking becomes the order of eviction") {
   for (const std::uint32_t slot : {2, 0, 1}) ranking.slots.push_back({slot});
   fixture.say(std::move(ranking));
   CHECK(fixture.script.eviction_order == std::vector<std::uint32_t>{2, 0, 1});
+}
+
+TEST_CASE("the slots that may become one go out with the barrier, and their agreement comes back with the ranking") {
+  Fixture fixture;
+  fixture.script.candidate = MergePair{2, 0, 7};
+  fixture.say(Barrier{1, "encoding"});
+  CHECK(fixture.out.to<Barrier>(StageId::training).at(0).merge->lesser == 2);
+  fixture.say(Ranking{1, {}, MergePair{2, 0, 7, 0.25}});
+  CHECK(fixture.script.agreed->agreement == 0.25);
+  fixture.say(Ranking{2, {}});
+  CHECK_FALSE(fixture.script.agreed);
 }
 
 TEST_CASE("deterministic routing takes a group's records only once the ranking before it is here") {

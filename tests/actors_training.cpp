@@ -36,6 +36,7 @@ class ScriptedLearner : public Learner {
     script_.calls.push_back("flush");
     return std::exchange(script_.on_flush, {});
   }
+  double agreement(std::uint32_t one, std::uint32_t other) const override { return 0.25 + one + 10.0 * other; }
   std::vector<std::uint32_t> take_dirty() override { return std::exchange(script_.dirty, {}); }
   std::string save(std::uint32_t slot) const override { return "state " + std::to_string(slot); }
   Status restore(std::uint32_t slot, std::string_view bytes) override {
@@ -169,6 +170,17 @@ TEST_CASE("slots are saved one by one, before anything that follows the barrier"
   CHECK(fixture.script.calls == Calls{"flush", "learn 0 9"});
 }
 
+TEST_CASE("how well the slots of a barrier agree is measured once all is trained, and goes on to fragility") {
+  Fixture fixture;
+  fixture.say(Barrier{5, "routing", MergePair{1, 2, 9}});
+  const auto merge = fixture.out.to<Barrier>(StageId::fragility).at(0).merge;
+  REQUIRE(merge);
+  CHECK((merge->lesser == 1 && merge->greater == 2 && merge->birth == 9 && merge->agreement == 21.25));
+  CHECK(fixture.script.calls == Calls{"flush"});
+  fixture.say(Barrier{6, "routing"});
+  CHECK_FALSE(fixture.out.to<Barrier>(StageId::fragility).at(1).merge);
+}
+
 TEST_CASE("slots are restored by their number") {
   Fixture fixture;
   REQUIRE(fixture.training.restore("slot/3", "bytes"));
@@ -184,7 +196,7 @@ TEST_CASE("the fragility stage ranks at every barrier and at its start, and is w
   REQUIRE(stage.on_message(Birth{1, 1, false}, out));
   REQUIRE(stage.on_message(Trained{step(1, 1)}, out));
   CHECK(out.sent.empty());
-  REQUIRE(stage.on_message(Barrier{3, "training"}, out));
+  REQUIRE(stage.on_message(Barrier{3, "training", MergePair{2, 1, 9, 0.5}}, out));
   const std::vector<std::pair<StageId, std::size_t>> expected = {{StageId::persistence, kind<Part>()},
                                                                  {StageId::persistence, kind<Part>()},
                                                                  {StageId::persistence, kind<Barrier>()},
@@ -203,5 +215,12 @@ TEST_CASE("the fragility stage ranks at every barrier and at its start, and is w
   CHECK(again.group == 3);
   REQUIRE(again.slots.size() == 1);
   CHECK(again.slots[0].slot == 1);
+  REQUIRE(again.merge);
+  CHECK((again.merge->lesser == 2 && again.merge->greater == 1 && again.merge->birth == 9));
+  CHECK(again.merge->agreement == 0.5);
+  REQUIRE(restarted.on_message(Birth{0, 10, false}, later));
+  REQUIRE(restarted.start(3, later));
+  CHECK_FALSE(later.to<Ranking>(StageId::routing).at(1).merge);  // of slots as they were
+  REQUIRE(stage.on_message(Birth{0, 10, false}, out));
   CHECK(restarted.report() == stage.report());
 }

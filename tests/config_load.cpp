@@ -166,6 +166,20 @@ TEST_CASE("a later layer goes above an earlier one") {
   CHECK(result->config.log.level == "error");
 }
 
+TEST_CASE("a learning rate is a number or auto, wherever it stands") {
+  CHECK(Config{}.train.learning_rate == 5e-4);
+  CHECK_FALSE(loaded("[train]\nlearning_rate = 'auto'\n").train.learning_rate);
+  CHECK_FALSE(load_config({}, {{"KPOOL_TRAIN__LEARNING_RATE", "auto"}}, {})->config.train.learning_rate);
+  CHECK(load_config({}, {{"KPOOL_TRAIN__LEARNING_RATE", "auto"}}, {"train.learning_rate=1e-3"})
+            ->config.train.learning_rate == 1e-3);
+  CHECK(error_of("[train]\nlearning_rate = 'fast'\n") ==
+        ":2:1: train.learning_rate must be a number from 0 to 1, or auto");
+  CHECK(error_of_override("train.learning_rate=fast") ==
+        "command line: train.learning_rate must be a number from 0 to 1, or auto, not \"fast\"");
+  CHECK(error_of_override("train.momentum=auto") ==
+        "command line: train.momentum must be a number from 0 to 0.9999, not \"auto\"");
+}
+
 TEST_CASE("a pool that never evicts tells its router") {
   Files files;
   auto result = load_config({files.write("kpoold.toml", "[eviction]\npolicy = \"none\"\n")}, {}, {});

@@ -23,7 +23,6 @@ std::unique_ptr<Learner> make(Optimiser optimiser) {
   LearnerOptions options{.slots = 2, .rank = 4, .alpha = 8, .learning_rate = 0.01, .optimiser = optimiser,
                          .tokens_per_step = 64};
   options.gain_every = options.sharpness_every = options.rival_every = 0;
-  options.merge_agreement = 0.9999;  // merging keeps the adapter of more steps
   options.threads = 1;
   auto learner = make_learner(options, kpool::testing::tiny_base());
   for (std::uint32_t slot = 0; slot < 2; ++slot) learner->open({slot, slot + 1});

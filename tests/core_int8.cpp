@@ -134,8 +134,10 @@ TEST_CASE("int8: a step of a model whose products are wide fits the plan", "[int
 
 TEST_CASE("int8: the forward pass is a choice, and only training's", "[int8]") {
   const auto base = load({}, {.precision = "float32", .forward = "int8"});
-  CHECK(base->weights().int8_forward);
-  CHECK_FALSE(load({}, {})->weights().int8_forward);
+  CHECK(base->int8_forward());
+  CHECK_FALSE(load({}, {.forward = "full"})->int8_forward());
+  CHECK_FALSE(load({}, {.precision = "float32"})->int8_forward());
+  CHECK(load({}, {})->int8_forward() == int8_is_faster(multiplies_bfloat16(), Pass::forward));
   const std::vector<std::int32_t> text{65, 66, 67, 68, 69, 70};
   const Segment segment{text, 1};
   Workspace workspace = make_workspace(base->weights());
@@ -146,7 +148,7 @@ TEST_CASE("int8: the forward pass is a choice, and only training's", "[int8]") {
   CHECK_FALSE(at::equal(scored, nats(base->weights(), batch, nullptr, workspace)));
   const auto refused = try_load({}, {.forward = "int4"});
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().message == "forward \"int4\" is neither full nor int8.");
+  CHECK(refused.error().message == "forward \"int4\": none of auto, int8, full.");
 }
 
 TEST_CASE("int8: gradients are a choice", "[int8]") {
@@ -157,5 +159,5 @@ TEST_CASE("int8: gradients are a choice", "[int8]") {
   CHECK(layer({}).int8_gradients == int8_is_faster(multiplies_bfloat16(), Pass::backward));
   const auto refused = try_load({}, {.gradients = "int4"});
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().message == "gradients \"int4\" are none of auto, int8, full.");
+  CHECK(refused.error().message == "gradients \"int4\": none of auto, int8, full.");
 }

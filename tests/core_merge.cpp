@@ -18,10 +18,9 @@ Sample cycle(std::uint64_t seq, std::int32_t letter) {
   return sample;
 }
 
-std::unique_ptr<Learner> make(double merge_agreement, const std::shared_ptr<const Base>& base) {
+std::unique_ptr<Learner> make(const std::shared_ptr<const Base>& base) {
   LearnerOptions options{.slots = 2, .rank = 4, .alpha = 8, .learning_rate = 0.01, .tokens_per_step = 64};
   options.gain_every = options.sharpness_every = options.rival_every = 0;
-  options.merge_agreement = merge_agreement;
   options.threads = 1;
   return make_learner(options, base);
 }
@@ -35,41 +34,38 @@ double loss_of(Learner& learner, std::uint32_t slot, std::int32_t letter) {
 
 TEST_CASE("slots that learned the same are averaged, and what they learned stays", "[learner]") {
   const auto base = tiny_base();
-  auto learner = make(0, base);
+  auto learner = make(base);
   for (std::uint32_t slot = 0; slot < 2; ++slot) {
     CHECK_FALSE(learner->open({slot, slot + 1, false, std::nullopt}));
     for (std::uint64_t seq = 0; seq < 30; ++seq) learner->learn(slot, cycle(seq, 97));
   }
   learner->take_dirty();
+  const double agreement = learner->agreement(0, 1);
+  CHECK(learner->agreement(1, 0) == Approx(agreement));
   const auto merge = learner->open({1, 3, false, 0});
   REQUIRE(merge);
-  CHECK(merge->averaged);
+  CHECK(merge->agreement == agreement);
   CHECK(merge->agreement > 0.05);
   CHECK(merge->agreement < 1);
   CHECK((merge->discarded > 0 && merge->discarded < 0.5));
   CHECK(learner->take_dirty() == std::vector<std::uint32_t>{0, 1});
-  auto untrained = make(0, base);
+  auto untrained = make(base);
   untrained->open({0, 1, false, std::nullopt});
   const double of_base = loss_of(*untrained, 0, 97);
   CHECK(loss_of(*learner, 0, 97) < 0.7 * of_base);
   CHECK(loss_of(*learner, 1, 97) == Approx(of_base));  // the freed slot starts anew
 }
 
-TEST_CASE("of slots that agree too little the one of more steps is kept", "[learner]") {
+TEST_CASE("a slot that took no step leaves the one that takes it over as it is, and agrees with none", "[learner]") {
   const auto base = tiny_base();
-  for (const std::uint64_t longer : {0, 1}) {
-    auto learner = make(0.9999, base);
-    for (std::uint32_t slot = 0; slot < 2; ++slot) {
-      learner->open({slot, slot + 1, false, std::nullopt});
-      for (std::uint64_t seq = 0; seq < (slot == longer ? 30 : 10); ++seq)
-        learner->learn(slot, cycle(seq, slot == 0 ? 97 : 105));
-    }
-    const auto merge = learner->open({1, 3, false, 0});
-    REQUIRE(merge);
-    CHECK_FALSE(merge->averaged);
-    const bool knows_first = loss_of(*learner, 0, 97) < loss_of(*learner, 0, 105);
-    CHECK(knows_first == (longer == 0));
+  auto merged = make(base), alone = make(base);
+  for (auto* learner : {merged.get(), alone.get()}) {
+    for (std::uint32_t slot = 0; slot < 2; ++slot) learner->open({slot, slot + 1, false, std::nullopt});
+    for (std::uint64_t seq = 0; seq < 3; ++seq) learner->learn(0, cycle(seq, 97));
   }
+  CHECK(merged->agreement(0, 1) == 0);
+  CHECK(merged->open({1, 3, false, 0})->discarded == 0);
+  CHECK(loss_of(*merged, 0, 97) == loss_of(*alone, 0, 97));
 }
 
 TEST_CASE("a merged slot counts with the steps of both") {

@@ -118,6 +118,41 @@ TEST_CASE("two slots of one domain become one before a slot is evicted") {
   }
 }
 
+TEST_CASE("where their agreement is asked for, two slots become one only if it was measured and suffices") {
+  RoutingOptions options;
+  options.slots = 3;
+  options.join_distance = 0;
+  GaussianDomains domains(23);
+  make_kin(domains, 1.0);
+  RouterBench before(options);
+  for (const std::size_t domain : {2, 0, 1}) before.send(domains, domain, 300);
+  before.take(before.router->barrier());
+  CHECK_FALSE(before.router->merge_candidate());
+  options.join_distance = 1.5;
+  options.merge_agreement = 0.5;
+  struct Case { std::optional<double> agreement; std::uint64_t birth; bool merges; };
+  for (const Case& said : {Case{std::nullopt, 3, false}, {0.4, 3, false}, {0.5, 3, true}, {0.5, 2, false}}) {
+    RouterBench after(options);
+    REQUIRE(after.router->restore(before.router->save()));
+    for (std::uint32_t slot = 0; slot < 3; ++slot) after.generation[slot] = slot + 1;
+    const auto pair = after.router->merge_candidate();
+    REQUIRE(pair);
+    CHECK((pair->lesser + pair->greater == 3 && pair->birth == 3));  // the two that domains 0 and 1 had
+    if (said.agreement)
+      after.router->set_agreement(MergePair{pair->greater, pair->lesser, said.birth, *said.agreement});
+    after.send(domains, 3, 100);
+    REQUIRE(after.births.size() == 1);
+    CHECK(after.births[0].merged_into.has_value() == said.merges);
+    CHECK(after.births[0].evicts != said.merges);
+    const auto opens = std::find_if(after.verdicts.begin(), after.verdicts.end(),
+                                    [](const Verdict& verdict) { return verdict.outcome == Verdict::Outcome::opens; });
+    REQUIRE((opens != after.verdicts.end() && opens->merge));
+    const auto& merge = opens->merge;
+    CHECK((merge->needed == 0.5 && merge->accepted() == said.merges && merge->distance < 1.5));
+    CHECK(merge->agreement == (said.birth == 3 ? said.agreement : std::nullopt));
+  }
+}
+
 TEST_CASE("a merged slot has the statistics of one that saw it all") {
   constexpr std::size_t width = kpool::testing::router_width;
   GaussianDomains domains(24);

@@ -82,6 +82,10 @@ TEST_CASE("births, steps and rankings survive a round trip") {
   CHECK((score.slot == 1 && score.generation == 2 && score.steps == 3 && score.tokens == 4 && score.loss == 5));
   CHECK((score.gain == 6 && score.sharpness == 7 && score.fragility == 0.5 && score.value == 9));
   CHECK(score.reason == "long unused");
+  CHECK_FALSE(ranking.merge);
+  const auto merge = through(pl::Ranking{6, {}, MergePair{3, 1, 9, -0.25}}).merge;
+  REQUIRE(merge);
+  CHECK((merge->lesser == 3 && merge->greater == 1 && merge->birth == 9 && merge->agreement == -0.25));
 }
 
 TEST_CASE("refusals and the commit survive a round trip") {
@@ -89,7 +93,8 @@ TEST_CASE("refusals and the commit survive a round trip") {
   REQUIRE(refused.records.size() == 2);
   CHECK((refused.records[1].origin == Origin{3, 4} && refused.records[1].reason == Refusal::no_tokens));
   const auto barrier = through(pl::Barrier{5, "routing"});
-  CHECK((barrier.group == 5 && barrier.stage == "routing"));
+  CHECK((barrier.group == 5 && barrier.stage == "routing" && !barrier.merge));
+  CHECK(through(pl::Barrier{5, "routing", MergePair{3, 1, 9}}).merge->birth == 9);
   const auto part = through(pl::Part{9, "slot/3", std::string(1 << 20, 'w')});
   CHECK((part.key == "slot/3" && part.value == std::string(1 << 20, 'w')));
   const auto durable = through(pl::Durable{8, {{{1, 9}, Refusal::poison}}});
