@@ -241,6 +241,8 @@ Result<std::vector<RunPlan>> list_runs(const Plan& plan, const Assignments& over
           }
         auto loaded = load_config({}, {}, flags);
         if (!loaded) return loaded.error();
+        if (!plan.stream.learn && loaded->config.routing.merge_agreement > 0)
+          return wrong("routing.merge_agreement is of adapters, which a stream without learning lacks");
         loaded->config.engine.seed = seed;
         runs.push_back({method, seed, cell, std::move(loaded->config), baseline});
       }

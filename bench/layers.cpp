@@ -83,7 +83,8 @@ int main(int count, char** arguments) {
   std::vector<std::int32_t> text(static_cast<std::size_t>(tokens));
   for (auto& token : text) token = static_cast<std::int32_t>(engine() % weights.shape.vocabulary);
   const Segment whole{text, 1}, prompted{text, tokens - tokens / 4};
-  const Batch batch = make_batch(weights, {&whole, 1}), completion = make_batch(weights, {&prompted, 1});
+  Batch batch = make_batch(weights, {&whole, 1}), completion = make_batch(weights, {&prompted, 1});
+  batch.int8 = completion.int8 = weights.int8_forward;
   Workspace workspace = make_workspace(weights);
   const std::int64_t all = weights.shape.layers;
   std::vector<std::unique_ptr<Trained>> trained;

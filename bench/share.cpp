@@ -48,7 +48,6 @@ std::vector<Way> ways(const std::shared_ptr<const Base>& base, std::uint32_t thr
   std::vector<Way> all;
   all.push_back({value_or_exit(make_encoder(options, base)), one_slot(base, threads)});
   all.push_back({value_or_exit(make_encoder(options, base)), one_slot(base, threads, layers)});
-  options.products = "full";
   options.hidden_tokens = tokens_per_step;
   options.hidden_tokens_per_group = group_bytes / 4;
   all.push_back({value_or_exit(make_encoder(options, base)), one_slot(base, threads, layers)});

@@ -105,7 +105,7 @@ int main(int count, char** arguments) {
       {"threads", threads},
       {"precision", weights.dtype == at::kFloat ? "float32" : "bfloat16"},
       {"gradients", base->int8_gradients() ? "int8" : "full"},
-      {"forward", argument(10, "auto")},
+      {"forward", base->int8_forward() ? "int8" : "full"},
       {"device", weights.device.str()},
       {"batch_ms", rounded(1e3 * prepare, 2)},
       {"adapter_ms", rounded(1e3 * load, 2)},

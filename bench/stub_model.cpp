@@ -75,6 +75,7 @@ class StubLearner : public Learner {
       if (slots_[slot].pending > 0) reports.push_back(step(slot));
     return reports;
   }
+  double agreement(std::uint32_t, std::uint32_t) const override { return 0; }
   std::vector<std::uint32_t> take_dirty() override {
     std::vector<std::uint32_t> dirty(dirty_.begin(), dirty_.end());
     dirty_.clear();

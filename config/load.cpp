@@ -177,6 +177,10 @@ Status cross_check(const LoadedConfig& loaded) {
   if (config.encoder.kind == "minilm" && config.encoder.path.empty()) {
     return wrong(shown(loaded, "encoder.kind") + " needs encoder.path, the directory of its model");
   }
+  if (!config.train.learning_rate && config.train.rate_guard == "warn") {
+    return wrong(shown(loaded, "train.learning_rate") + " lets the guard choose the rate, where " +
+                 shown(loaded, "train.rate_guard") + " leaves it alone");
+  }
   if (config.engine.transport == "inproc" && !config.engine.stages.empty()) {
     return wrong(shown(loaded, "engine.stages") + " needs an engine.transport that other processes reach: ipc or tcp");
   }

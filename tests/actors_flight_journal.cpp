@@ -54,6 +54,7 @@ class ThrowingLearner : public Learner {
       if (seq == 13) throw std::runtime_error("a library gave up");
     return {};
   }
+  double agreement(std::uint32_t, std::uint32_t) const override { return 0; }
   std::vector<std::uint32_t> take_dirty() override { return {}; }
   std::string save(std::uint32_t) const override { return {}; }
   Status restore(std::uint32_t, std::string_view) override { return Done{}; }

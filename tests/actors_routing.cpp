@@ -1,83 +1,12 @@
 // The routing stage around a scripted router: held samples, frames of one slot, waiting for rankings.
-#include <catch2/catch.hpp>
-
-#include <spdlog/sinks/ostream_sink.h>
-#include <spdlog/spdlog.h>
+#include "tests/routing_fixture.hpp"
 
 #include <nlohmann/json.hpp>
-
-#include <sstream>
-
-#include "actors/routing.hpp"
-#include "tests/actors_support.hpp"
 
 using namespace kpool;
 using namespace kpool::testing;
 using namespace kpool::pipeline;
-
-namespace {
-
-struct Script {
-  std::map<Ticket, std::vector<Decision>> on_route;
-  std::vector<Decision> on_barrier;
-  std::vector<std::uint32_t> eviction_order;
-  std::string restored;
-  std::map<std::uint32_t, bool> pinned;
-  std::optional<MergePair> candidate, agreed;
-};
-
-class ScriptedRouter : public Router {
- public:
-  explicit ScriptedRouter(Script& script) : script_(script) {}
-  std::vector<Decision> route(Ticket ticket, std::span<const float>, std::uint32_t) override {
-    return script_.on_route[ticket];
-  }
-  std::vector<Decision> barrier() override { return std::exchange(script_.on_barrier, {}); }
-  void set_eviction_order(std::vector<std::uint32_t> order) override { script_.eviction_order = std::move(order); }
-  void pin(std::uint32_t slot, bool pinned) override { script_.pinned[slot] = pinned; }
-  std::optional<MergePair> merge_candidate() const override { return script_.candidate; }
-  void set_agreement(const std::optional<MergePair>& pair) override { script_.agreed = pair; }
-  std::optional<std::uint32_t> classify(std::span<const float>) const override { return std::nullopt; }
-  std::vector<double> posterior(std::span<const float>) const override { return {}; }
-  std::string save() const override { return "the mixture"; }
-  Status restore(std::string_view bytes) override {
-    script_.restored = bytes;
-    return Done{};
-  }
-
- private:
-  Script& script_;
-};
-
-struct Fixture {
-  explicit Fixture(bool deterministic = false)
-      : routing(std::make_unique<ScriptedRouter>(script), {3, deterministic}, "identity") {}
-  void records(std::uint64_t first, std::uint64_t count) {
-    EncodedRecords frame;
-    for (std::uint64_t i = 0; i < count; ++i)
-      frame.records.push_back({{0, first + i}, 1, {static_cast<std::int32_t>(first + i), 2}, {0.5f}, {7, {0.25f}}});
-    REQUIRE(routing.on_message(std::move(frame), out));
-  }
-  void say(Message message) { REQUIRE(routing.on_message(std::move(message), out)); }
-  /// "slot:seq,seq" per frame.
-  std::string frames() const {
-    std::string text;
-    for (const auto& frame : out.to<Routed>(StageId::training)) {
-      text += (text.empty() ? "" : " ") + std::to_string(frame.slot) + ":";
-      for (std::size_t i = 0; i < frame.samples.size(); ++i) {
-        text += (i ? "," : "") + std::to_string(frame.samples[i].origin.seq);
-        const HiddenStates& hidden = frame.samples[i].hidden;
-        CHECK((hidden.layers == 7 && hidden.values == std::vector<float>{0.25f}));
-      }
-    }
-    return text;
-  }
-  Script script;
-  FakeOutbox out;
-  Routing routing;
-};
-
-}  // namespace
+using Fixture = RoutingFixture;
 
 TEST_CASE("consecutive samples of one slot share a frame") {
   Fixture fixture;
@@ -231,21 +160,32 @@ TEST_CASE("a birth, a joined source and an eviction are logged with the numbers 
   ranking.slots = {
       {0}, {.slot = 2, .gain = 0.125, .sharpness = 0.5, .fragility = 0.75, .value = 0.0625, .reason = "why"}};
   fixture.say(std::move(ranking));
-  std::ostringstream log;
-  const auto former = spdlog::default_logger();
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("log", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
-  fixture.records(1, 2);
-  spdlog::set_default_logger(former);
-  INFO(log.str());
+  const std::string log = log_of([&] { fixture.records(1, 2); });
+  INFO(log);
   for (const char* part : {"9 novel records of source 7 are a new domain: evidence 8.2 of 8.0, 3.50 from slot 1 where "
                            "0.95 would join it; to make room two slots become one: 0.50 apart",
                            "number 2 of 2 in the order of eviction, why (value 0.0625, gain 0.1250, sharpness 0.5, "
                            "fragility 0.750, 0 records)",
                            "it has not been scored since it was opened or the daemon was started (1 records)",
                            "9 novel records of source 7 are another source of the domain of slot 1: evidence 8.2"})
-    CHECK(log.str().find(part) != std::string::npos);
+    CHECK(log.find(part) != std::string::npos);
   CHECK(nlohmann::json::parse(fixture.routing.report())["joins"] == 1);
+}
+
+TEST_CASE("whether two slots become one is logged with their distance and agreement") {
+  Fixture fixture;
+  const auto verdict = [](std::optional<double> agreement) {
+    Verdict opens{Verdict::Outcome::opens, 7, 9};
+    opens.merge = Verdict::Merge{0.5, 0.25, agreement};
+    return opens;
+  };
+  fixture.script.on_route = {{0, {verdict(0.375), verdict(0.125), verdict(std::nullopt)}}};
+  const std::string log = log_of([&] { fixture.records(1, 1); });
+  INFO(log);
+  for (const char* part : {"two slots become one: 0.50 apart, agreement 0.375 of 0.250",
+                           "two slots do not become one: 0.50 apart, agreement 0.125 of 0.250",
+                           "two slots do not become one: 0.50 apart, how well they agree is not known yet"})
+    CHECK(log.find(part) != std::string::npos);
 }
 
 TEST_CASE("the ranking becomes the order of eviction") {

@@ -119,6 +119,13 @@ TEST_CASE("runs are the product of seeds, cells and methods, and settings reach 
   CHECK(runs->at(4).config.lora.rank == 4);
   CHECK(runs->at(4).config.base.path == "model");
   CHECK_FALSE(list_runs(*plan, {{"lora.rang", "4"}}));
+  const Assignments agreeing{{"routing.merge_agreement", "0.5"}, {"train.learning_rate", "auto"}};
+  const auto guarded = list_runs(*plan, agreeing);
+  REQUIRE(guarded);
+  CHECK_FALSE(guarded->front().config.train.learning_rate);
+  Plan routing = *plan;
+  routing.stream.learn = false;
+  CHECK_FALSE(list_runs(routing, agreeing));
   const auto set = list_runs(*plan, {{"baseline.gate_balance", "0.5"}, {"baseline.gate_choice", "sampled"}});
   REQUIRE(set);
   CHECK(set->front().baseline.gate_balance == 0.5);

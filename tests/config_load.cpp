@@ -176,6 +176,9 @@ TEST_CASE("a learning rate is a number or auto, wherever it stands") {
         ":2:1: train.learning_rate must be a number from 0 to 1, or auto");
   CHECK(error_of_override("train.learning_rate=fast") ==
         "command line: train.learning_rate must be a number from 0 to 1, or auto, not \"fast\"");
+  const auto torn = load_config({}, {}, {"train.learning_rate=auto", "train.rate_guard=warn"});
+  REQUIRE_FALSE(torn);
+  CHECK(torn.error().message.find("train.learning_rate = \"auto\" (command line) lets the guard") == 0);
   CHECK(error_of_override("train.momentum=auto") ==
         "command line: train.momentum must be a number from 0 to 0.9999, not \"auto\"");
 }
@@ -280,7 +283,7 @@ TEST_CASE("only variables that name a key are taken from the environment") {
 TEST_CASE("the dump is a configuration that loads to the same values, with each one's origin") {
   auto result = load_config({}, {{"KPOOL_LORA__RANK", "4"}},
                             {"store.path=/a \"quoted\" \\ path", "train.momentum=0.5", "engine.transport=ipc:/x",
-                             "engine.stages=training,routing"});
+                             "engine.stages=training,routing", "train.learning_rate=auto"});
   REQUIRE(result);
   const std::string dump = dump_config(*result);
   CHECK(dump.find("rank = 4  # environment variable KPOOL_LORA__RANK\n") != std::string::npos);

@@ -33,8 +33,10 @@ TEST_CASE("int8: a step's gradient is nearly that of full precision, its loss th
     for (const char* weights : {"bf16", "quantised"})
       for (const TinyModel& model : kStepModels) {
         INFO(model.architecture << ", " << precision << ", " << weights);
-        const auto full = load(model, {.precision = precision, .weights = weights, .gradients = "full"});
-        const auto int8 = load(model, {.precision = precision, .weights = weights, .gradients = "int8"});
+        BaseOptions options{.precision = precision, .weights = weights, .gradients = "full", .forward = "full"};
+        const auto full = load(model, options);
+        options.gradients = "int8";
+        const auto int8 = load(model, options);
         Workspace workspace = make_workspace(full->weights());
         const Outcome expected = train(*full, workspace, Kept::all), measured = train(*int8, workspace, Kept::all);
         CHECK(at::equal(measured.nats, expected.nats));
@@ -64,7 +66,7 @@ TEST_CASE("int8: forward, a step's loss and gradient are nearly those of full pr
   for (const std::string& precision : precisions())
     for (const TinyModel& model : kStepModels) {
       INFO(model.architecture << ", " << precision);
-      const auto full = load(model, {.precision = precision, .gradients = "full"});
+      const auto full = load(model, {.precision = precision, .gradients = "full", .forward = "full"});
       const auto int8 = load(model, {.precision = precision, .gradients = "full", .forward = "int8"});
       Workspace workspace = make_workspace(full->weights());
       const Outcome expected = train(*full, workspace, Kept::all), all = train(*int8, workspace, Kept::all);

@@ -180,7 +180,8 @@ TEST_CASE("library: a whole step is that of the tiles, however the layers are ke
         for (const Kept kept : kEveryKept) {
           if (kept == Kept::mixed && model.layers < 3) continue;
           INFO(model.architecture << ", " << name(dtype) << ", " << weights << ", kept " << static_cast<int>(kept));
-          const auto own = load(model, {.precision = name(dtype), .weights = weights, .gradients = "full"});
+          const auto own = load(
+              model, {.precision = name(dtype), .weights = weights, .gradients = "full", .forward = "full"});
           const auto other = load(model, {.precision = name(dtype), .weights = weights, .library = true});
           Workspace tiles = make_workspace(own->weights()), library = make_workspace(other->weights());
           REQUIRE(tiles.operators() == Operators::tiles);

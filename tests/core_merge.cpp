@@ -40,8 +40,8 @@ TEST_CASE("slots that learned the same are averaged, and what they learned stays
     for (std::uint64_t seq = 0; seq < 30; ++seq) learner->learn(slot, cycle(seq, 97));
   }
   learner->take_dirty();
-  const double agreement = learner->agreement(0, 1);
-  CHECK(learner->agreement(1, 0) == Approx(agreement));
+  const double agreement = learner->agreement(1, 0);
+  CHECK(learner->agreement(0, 1) == Approx(agreement));
   const auto merge = learner->open({1, 3, false, 0});
   REQUIRE(merge);
   CHECK(merge->agreement == agreement);
