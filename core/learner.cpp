@@ -147,8 +147,7 @@ class LoraLearner final : public Learner {
     StepReport report{index, slot.state.step, static_cast<std::uint32_t>(batch.counted)};
     for (const auto& piece : pieces) report.records += piece.ends;
     if (batch.counted == 0) return report;  // prompts alone: nothing to predict, nothing learned
-    if (layout_.first_layer > 0)
-      run_lower(weights_, batch, segments, given, layout_.first_layer, workspace_);
+    if (layout_.first_layer > 0) run_lower(weights_, batch, segments, given, layout_.first_layer, workspace_);
     if (options_.births != Births::fresh && slot.state.step == 0) report.warm = start_warm(index, batch);
     adapter_.load(slot.state.weights);
     report.loss = mean_of(nats_and_gradient(weights_, batch, adapter_, plan_, gradient_, workspace_));
@@ -205,10 +204,11 @@ class LoraLearner final : public Learner {
     for (std::size_t i = 0; i < before.size(); ++i)
       slope += static_cast<double>(gradient_[i]) * (before[i] - state.weights[i]) / eta;
     std::vector<float> moved(before.size());
+    const auto full = in_full(batch, before, report.loss);
     auto change = [&](double length) {
       move_by(before, state.weights, length / eta, moved);
       adapter_.load(moved);
-      return mean_of(nats(weights_, batch, &adapter_, workspace_)) - report.loss;
+      return mean_of(nats(weights_, full.batch, &adapter_, workspace_)) - full.loss;
     };
     const double cliff = predict_cliff(probe_length(state.guard, eta), slope, change);
     observe(state.guard, options_.rate_guard, report.rate, cliff);
@@ -238,21 +238,32 @@ class LoraLearner final : public Learner {
     return report;
   }
 
+  struct Full { Batch batch; double loss; };
+  /// Second differences of the loss would drown in the rounding of 8-bit integers. loss: of `weights` with them.
+  Full in_full(const Batch& batch, std::span<const float> weights, double loss) {
+    Full full{batch, loss};
+    if (!std::exchange(full.batch.int8, false)) return full;
+    adapter_.load(weights);
+    full.loss = mean_of(nats(weights_, full.batch, &adapter_, workspace_));
+    return full;
+  }
+
   /// Gain and sharpness (method.md 2(d)), where this step is due for them; both before the update.
   void measure(const SlotState& state, const Batch& batch, StepReport& report) {
     if (due(report.step, options_.gain_every))
       report.gain = mean_of(nats(weights_, batch, nullptr, workspace_)) - report.loss;
     if (due(report.step, options_.rival_every)) report.rival = rival_of(report, batch);
     if (!due(report.step, options_.sharpness_every)) return;
+    const auto full = in_full(batch, state.weights, report.loss);
     std::vector<float> signs(gradient_.size()), moved(gradient_.size());
     draw_signs(options_.seed, state.generation, report.step, signs);
     double sum = 0;
     for (const auto eta : {static_cast<float>(report.rate), -static_cast<float>(report.rate)}) {
       for (std::size_t i = 0; i < moved.size(); ++i) moved[i] = state.weights[i] + eta * signs[i];
       adapter_.load(moved);
-      sum += mean_of(nats(weights_, batch, &adapter_, workspace_));
+      sum += mean_of(nats(weights_, full.batch, &adapter_, workspace_));
     }
-    report.sharpness = 0.5 * (sum - 2 * report.loss);
+    report.sharpness = 0.5 * (sum - 2 * full.loss);
   }
 
   /// The trained slots take turns.
