@@ -13,10 +13,10 @@ using namespace kpool;
 
 namespace {
 
-std::shared_ptr<const Base> tiny_base() {
+std::shared_ptr<const Base> tiny_base(const std::string& forward = "full") {
   kpool::testing::TemporaryDirectory directory;
   kpool::testing::write_tiny_model({}, directory.file("tiny.gguf"));
-  auto base = Base::load({directory.file("tiny.gguf"), "float32"});
+  auto base = Base::load({.path = directory.file("tiny.gguf"), .precision = "float32", .forward = forward});
   REQUIRE(base);
   return *base;
 }
@@ -123,6 +123,21 @@ TEST_CASE("a step shorter than the predicted cliff lowers the loss on its tokens
   REQUIRE(report.cliff);
   CHECK(next_step(options(*report.cliff / 2, RateGuardMode::off)).second < 0);
   CHECK(next_step(options(*report.cliff * 2, RateGuardMode::off)).second > 0);
+}
+
+TEST_CASE("a forward pass in 8-bit integers leaves sharpness as it is and moves the cliff little") {
+  std::vector<StepReport> reports;
+  for (const char* forward : {"full", "int8"}) {
+    LearnerOptions guarded = options(0.001, RateGuardMode::warn);
+    guarded.sharpness_every = 1;
+    const auto learner = make_learner(guarded, tiny_base(forward));
+    learner->open({0, 1});
+    reports.push_back(learner->learn(0, sample(1)).at(0));
+  }
+  CHECK(reports[0].loss != reports[1].loss);
+  REQUIRE(reports[0].sharpness);
+  CHECK(reports[0].sharpness == reports[1].sharpness);  // of the same weights, both measured in full
+  CHECK(*reports[1].cliff == Approx(*reports[0].cliff).epsilon(0.1));
 }
 
 TEST_CASE("the mean curvature over random signs would put the cliff many times too far away") {
