@@ -9,7 +9,7 @@ import sys
 
 from kernel_table import SKIPPED, judge, stop
 
-OBJECTS = {"amx", "amx_int8", "avx512", "avxvnni", "dequantise_avx512"}
+OBJECTS = {"amx", "amx_int8", "avx512", "avx512vnni", "avxvnni", "dequantise_avx512"}
 SPILL = re.compile(r"\bvmov\w*\s+%[xyz]mm\d+,(?:-?0x[0-9a-f]+)?\(%r[sb]p")
 SPILL_COST = 10
 

@@ -14,8 +14,9 @@ KernelSets find_sets() {
   found.sets[found.count++] = &avx2_kernels;
   if (__builtin_cpu_supports("avxvnni")) found.sets[found.count++] = &avxvnni_kernels;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16") &&
-      __builtin_cpu_supports("avx512vnni")) {
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
+    found.sets[found.count++] = &avx512vnni_kernels;
+    if (!__builtin_cpu_supports("avx512bf16")) return found;
     found.sets[found.count++] = &avx512_kernels;
     static Kernels with_amx = avx512_kernels;
     with_amx.name = "amx";

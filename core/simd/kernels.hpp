@@ -120,7 +120,7 @@ struct SignumFactors {
 };
 
 struct Kernels {
-  const char* name;  ///< plain | avx2 | avxvnni | avx512 | amx
+  const char* name;  ///< plain | avx2 | avxvnni | avx512vnni | avx512 | amx
   RowKernels<float> f32;
   RowKernels<Bf16> bf16;
   float (*maximum)(const float* x, std::int64_t n);
@@ -146,7 +146,7 @@ const Kernels& kernels();
 bool choose_kernels(const char* name);
 /// All that it runs, plainest first, for tests and measurements.
 struct KernelSets {
-  const Kernels* sets[5];
+  const Kernels* sets[6];
   int count;
 };
 KernelSets kernel_sets();

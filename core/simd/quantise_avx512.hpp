@@ -1,6 +1,6 @@
 // Rounding bfloat16 to 8-bit integers in AVX-512, to the same numbers as int8_kernels.hpp: magnitudes are compared as
 // 16-bit integers, 32 at a time, and bytes are put together by shifts, for which the processor has more room than for
-// shuffles. Included by avx512.cpp alone, before set.hpp.
+// shuffles. Included by avx512.cpp and avx512vnni.cpp, before set.hpp.
 #pragma once
 
 #include "core/simd/vector_avx512.hpp"

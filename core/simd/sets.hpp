@@ -10,6 +10,7 @@ extern const Kernels plain_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx2_kernels;
 extern const Kernels avxvnni_kernels;
+extern const Kernels avx512vnni_kernels;
 extern const Kernels avx512_kernels;
 
 /// AMX beside the set avx512, as Kernels says.

@@ -1,6 +1,6 @@
-// Vectors of sixteen float32 in AVX-512 (F, BW, DQ, VL, BF16, VNNI): what core/simd/*_kernels.hpp stands on in the set
-// `avx512`. The same names as vector_plain.hpp, which says what they do; conversions to bfloat16 and its dot products
-// take denormals for zero, as the processor's instructions do.
+// Vectors of sixteen float32 in AVX-512 (F, BW, DQ, VL, VNNI): what core/simd/*_kernels.hpp stands on in the sets
+// `avx512`, which has BF16 as well, and `avx512vnni`. The same names as vector_plain.hpp, which says what they do; with
+// BF16 conversions and dot products take denormals for zero, as the processor's instructions do.
 #pragma once
 
 #include <immintrin.h>
@@ -31,12 +31,19 @@ KPOOL_INLINE V load(const Bf16* in, Full) { return widen(_mm256_loadu_si256((con
 KPOOL_INLINE V load(const Bf16* in, Part part) { return widen(_mm256_maskz_loadu_epi16(lanes(part), in)); }
 KPOOL_INLINE void store(float* out, V x, Full) { _mm512_storeu_ps(out, x); }
 KPOOL_INLINE void store(float* out, V x, Part part) { _mm512_mask_storeu_ps(out, lanes(part), x); }
-KPOOL_INLINE void store(Bf16* out, V x, Full) {
-  _mm256_storeu_si256((__m256i*)out, (__m256i)_mm512_cvtneps_pbh(x));
+#if defined(__AVX512BF16__)
+KPOOL_INLINE __m256i narrow(V x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+#else
+/// Each lane's upper half: bfloat16, rounded to nearest even.
+KPOOL_INLINE U rounded(V x) {
+  const U bits = (U)x;
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  return (U)_mm512_mask_mov_epi32((__m512i)(bits + 0x7fff + (bits >> 16 & 1)), nan, (__m512i)(bits | 0x400000));
 }
-KPOOL_INLINE void store(Bf16* out, V x, Part part) {
-  _mm256_mask_storeu_epi16(out, lanes(part), (__m256i)_mm512_cvtneps_pbh(x));
-}
+KPOOL_INLINE __m256i narrow(V x) { return _mm512_cvtepi32_epi16((__m512i)(rounded(x) >> 16)); }
+#endif
+KPOOL_INLINE void store(Bf16* out, V x, Full) { _mm256_storeu_si256((__m256i*)out, narrow(x)); }
+KPOOL_INLINE void store(Bf16* out, V x, Part part) { _mm256_mask_storeu_epi16(out, lanes(part), narrow(x)); }
 
 KPOOL_INLINE V at_most(V x, V limit) { return _mm512_min_ps(limit, x); }
 KPOOL_INLINE V at_least(V x, V limit) { return _mm512_max_ps(limit, x); }
@@ -88,6 +95,7 @@ KPOOL_INLINE void interleave(const Bf16* a, const Bf16* b, Bf16* out) {
   _mm512_storeu_si512(out + kPanel, _mm512_permutex2var_epi64(low, second, high));
 }
 
+#if defined(__AVX512BF16__)
 KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
   alignas(64) static constexpr std::uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
@@ -98,6 +106,17 @@ KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
 KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
   return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_loadu_si512(a), (__m512bh)_mm512_loadu_si512(b));
 }
+#else
+KPOOL_INLINE void store_pairs(Bf16* out, V a, V b) {
+  _mm512_storeu_si512(out, (__m512i)(rounded(a) >> 16 | (rounded(b) & 0xffff0000u)));
+}
+
+KPOOL_INLINE V dot_pairs(const Bf16* a, const Bf16* b, V sum) {
+  const U x = (U)_mm512_loadu_si512(a), y = (U)_mm512_loadu_si512(b);
+  sum = _mm512_fmadd_ps((V)(x << 16), (V)(y << 16), sum);
+  return _mm512_fmadd_ps((V)(x & 0xffff0000u), (V)(y & 0xffff0000u), sum);
+}
+#endif
 
 KPOOL_INLINE void store_low_bytes(std::int8_t* out, I x, Full) {
   _mm_storeu_si128((__m128i*)out, _mm512_cvtepi32_epi8((__m512i)x));
