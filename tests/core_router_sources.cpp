@@ -36,6 +36,31 @@ std::size_t births(double join_distance, double distance, int barrier_every, std
   return bench.births.size();
 }
 
+RoutingOptions three_slots(double join_distance, double merge_agreement) {
+  RoutingOptions options;
+  options.slots = 3;
+  options.join_distance = join_distance;
+  options.merge_agreement = merge_agreement;
+  return options;
+}
+
+/// A full pool of three, as it is saved: domain 2, then 0 and its kin 1 in slots of their own.
+std::string kin_in_two_of_three(GaussianDomains& domains) {
+  make_kin(domains, 1.0);
+  RouterBench bench(three_slots(0, 0));
+  for (const std::size_t domain : {2, 0, 1}) bench.send(domains, domain, 300);
+  bench.take(bench.router->barrier());
+  REQUIRE(bench.births.size() == 3);
+  return bench.router->save();
+}
+
+RouterBench restored(const std::string& pool, double join_distance, double merge_agreement = 0) {
+  RouterBench bench(three_slots(join_distance, merge_agreement));
+  REQUIRE(bench.router->restore(pool));
+  for (std::uint32_t slot = 0; slot < 3; ++slot) bench.generation[slot] = slot + 1;
+  return bench;
+}
+
 }  // namespace
 
 TEST_CASE("another source of a known domain trains its slot") {
@@ -74,22 +99,10 @@ TEST_CASE("a query abstains beyond the distance that is asked for") {
 }
 
 TEST_CASE("two slots of one domain become one before a slot is evicted") {
-  RoutingOptions apart;
-  apart.slots = 3;
-  apart.join_distance = 0;
   GaussianDomains domains(23);
-  make_kin(domains, 1.0);
-  RouterBench before(apart);
-  for (const std::size_t domain : {2, 0, 1}) before.send(domains, domain, 300);
-  before.take(before.router->barrier());
-  REQUIRE(before.births.size() == 3);
-
+  const std::string before = kin_in_two_of_three(domains);
   for (const double join_distance : {0.0, 1.5}) {
-    RoutingOptions options = apart;
-    options.join_distance = join_distance;
-    RouterBench after(options);
-    REQUIRE(after.router->restore(before.router->save()));
-    for (std::uint32_t slot = 0; slot < 3; ++slot) after.generation[slot] = slot + 1;
+    RouterBench after = restored(before, join_distance);
     after.router->set_eviction_order({0, 1, 2});
     after.send(domains, 3, 100);
     REQUIRE(after.births.size() == 1);
@@ -105,12 +118,8 @@ TEST_CASE("two slots of one domain become one before a slot is evicted") {
       CHECK(after.router->classify(domains.draw(domain)) == *birth.merged_into);
   }
   for (const std::uint32_t pinned : {1, 2}) {  // of the two that would merge
-    RoutingOptions options = apart;
-    options.join_distance = 1.5;
-    RouterBench after(options);
+    RouterBench after = restored(before, 1.5);
     after.router->pin(pinned, true);
-    REQUIRE(after.router->restore(before.router->save()));
-    for (std::uint32_t slot = 0; slot < 3; ++slot) after.generation[slot] = slot + 1;
     after.router->set_eviction_order({pinned, 0, 1, 2});
     after.send(domains, 3, 100);
     REQUIRE(after.births.size() == 1);
@@ -119,22 +128,12 @@ TEST_CASE("two slots of one domain become one before a slot is evicted") {
 }
 
 TEST_CASE("where their agreement is asked for, two slots become one only if it was measured and suffices") {
-  RoutingOptions options;
-  options.slots = 3;
-  options.join_distance = 0;
   GaussianDomains domains(23);
-  make_kin(domains, 1.0);
-  RouterBench before(options);
-  for (const std::size_t domain : {2, 0, 1}) before.send(domains, domain, 300);
-  before.take(before.router->barrier());
-  CHECK_FALSE(before.router->merge_candidate());
-  options.join_distance = 1.5;
-  options.merge_agreement = 0.5;
+  const std::string before = kin_in_two_of_three(domains);
+  CHECK_FALSE(restored(before, 1.5).router->merge_candidate());
   struct Case { std::optional<double> agreement; std::uint64_t birth; bool merges; };
   for (const Case& said : {Case{std::nullopt, 3, false}, {0.4, 3, false}, {0.5, 3, true}, {0.5, 2, false}}) {
-    RouterBench after(options);
-    REQUIRE(after.router->restore(before.router->save()));
-    for (std::uint32_t slot = 0; slot < 3; ++slot) after.generation[slot] = slot + 1;
+    RouterBench after = restored(before, 1.5, 0.5);
     const auto pair = after.router->merge_candidate();
     REQUIRE(pair);
     CHECK((pair->lesser + pair->greater == 3 && pair->birth == 3));  // the two that domains 0 and 1 had
