@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "core/adamw.hpp"
 #include "core/llama.hpp"
@@ -187,11 +188,9 @@ class LoraLearner final : public Learner {
     const bool guarded = options_.rate_guard != RateGuardMode::off && report.rate > 0 && cliff_is_due(report.step);
     const std::vector<float> before = guarded ? state.weights : std::vector<float>{};
     const SignumOptions signum{report.rate, options_.momentum, options_.weight_decay};
-    if (options_.optimiser == Optimiser::adamw)
-      adamw_step(state.weights, slot.moments, gradient_, {report.rate, options_.weight_decay}, share);
-    else
-      std::visit([&](auto& momentum) { signum_step(state.weights, momentum, gradient_, signum, share); },
-                 state.momentum);
+    const auto step = [&](auto& momentum) { signum_step(state.weights, momentum, gradient_, signum, share); };
+    if (options_.optimiser == Optimiser::signum) std::visit(step, state.momentum);
+    else adamw_step(state.weights, slot.moments, gradient_, {report.rate, options_.weight_decay}, share);
     if (guarded) guard_step(state, before, batch, share, report);
   }
 
@@ -239,7 +238,7 @@ class LoraLearner final : public Learner {
   }
 
   struct Full { Batch batch; double loss; };
-  /// Second differences of the loss would drown in the rounding of 8-bit integers. loss: of `weights` with them.
+  /// Second differences of the loss would drown in the rounding of 8-bit integers: none from the lowest adapter on.
   Full in_full(const Batch& batch, std::span<const float> weights, double loss) {
     Full full{batch, loss};
     if (!std::exchange(full.batch.int8, false)) return full;

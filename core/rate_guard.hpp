@@ -1,6 +1,6 @@
 // The learning rate's cliff, predicted for each slot from what a step does to the loss, and the rate that stays under
 // it. Along a step of length eta, L(theta - eta s) - L(theta) is about -eta g.s + 1/2 eta^2 s'Hs: it stops helping at
-// eta_c = 2 g.s / s'Hs and helps most at half of that. s'Hs is measured with one more forward pass after the step. The
+// eta_c = 2 g.s / s'Hs and helps most at half of that. s'Hs is measured with forward passes after the step. The
 // mean over random signs, tr(H), which the sharpness probe has, is far too small for it: a step lies along the steepest
 // directions (docs/training.md).
 #pragma once
