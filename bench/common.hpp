@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,6 +29,15 @@ T value_or_exit(Result<T> result) {
   if (result) return std::move(*result);
   std::cerr << result.error().message << '\n';
   std::exit(exit_code(result.error().fault));
+}
+
+/// An argument; ends the program where it is none.
+inline std::size_t whole_number(std::string_view text) {
+  std::size_t value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && stop == text.data() + text.size()) return value;
+  std::cerr << "The argument \"" << text << "\" stands where a whole number belongs.\n";
+  std::exit(exit_code(Fault::usage));
 }
 
 inline double median(std::vector<double> values) {

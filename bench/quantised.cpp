@@ -165,7 +165,7 @@ int step(const std::string& model, const std::string& weights, std::uint32_t thr
 int main(int count, char** arguments) {
   Results results(count, arguments);
   const std::string mode = count > 3 ? arguments[1] : "";
-  auto number = [&](int i, unsigned long fallback) { return count > i ? std::stoul(arguments[i]) : fallback; };
+  auto number = [&](int i, std::size_t fallback) { return count > i ? whole_number(arguments[i]) : fallback; };
   const auto threads = static_cast<std::uint32_t>(number(4, 2));
   if (mode == "compare" || mode == "step") use_threads(threads);
   if (mode == "compare") return compare(arguments[2], arguments[3], threads, number(5, 9), results);

@@ -45,14 +45,14 @@ double processor_seconds() { return static_cast<double>(std::clock()) / CLOCKS_P
 /// optional: the arguments after those that a mode must have.
 Setting read_setting(char** arguments, std::vector<std::string> optional) {
   Setting setting;
-  setting.threads = static_cast<std::uint32_t>(std::stoul(arguments[4]));
-  setting.segments = std::stoul(arguments[5]);
+  setting.threads = static_cast<std::uint32_t>(whole_number(arguments[4]));
+  setting.segments = whole_number(arguments[5]);
   std::ifstream in(arguments[6]);
   setting.ids = nlohmann::json::parse(in).at("ids").get<std::vector<std::int32_t>>();
   BaseOptions options{arguments[2], arguments[3]};
   if (optional.size() >= 2) {
     options.weights = optional[0];
-    setting.activation_bytes = std::stoul(optional[1]) << 20;
+    setting.activation_bytes = whole_number(optional[1]) << 20;
   }
   if (optional.size() >= 3) options.gradients = optional[2];
   if (optional.size() >= 4) options.forward = optional[3];
@@ -184,7 +184,7 @@ int main(int count, char** arguments) {
   if (mode == "step" && some(8)) return serve(read_setting(arguments, optional(8)), arguments[7]);
   if (mode == "memory" && some(7)) return measure_memory(read_setting(arguments, optional(7)));
   if (mode == "activations" && count == 10)
-    return compare_activations(read_setting(arguments, {arguments[7], arguments[8]}), std::stoul(arguments[9]));
+    return compare_activations(read_setting(arguments, {arguments[7], arguments[8]}), whole_number(arguments[9]));
   std::cerr << "usage: bench_train step MODEL.gguf PRECISION THREADS SEGMENTS IDS.json ADAPTER.safetensors "
                "[WEIGHTS ACTIVATIONS_MB GRADIENTS FORWARD]\n"
                "       bench_train memory MODEL.gguf PRECISION THREADS SEGMENTS IDS.json "
