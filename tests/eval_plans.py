@@ -3,27 +3,16 @@
 program is killed once on the way and goes on.
 
 usage: eval_plans.py --build DIR --bench DIR"""
-import argparse
 import json
-import os
 import pathlib
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
+from eval_support import DEADLINE, PYTHON, check, command_of, lines, parse_options, rows_of
+
 PLAN = "plans/tiny_oracle_defaults.toml"
-DEADLINE = 540  # seconds
-
-
-def check(condition, sentence):
-    if not condition:
-        sys.exit(f"eval_plans: {sentence}")
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def kill_on_the_way(command, results):
@@ -38,26 +27,19 @@ def kill_on_the_way(command, results):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--bench", type=pathlib.Path, required=True)
-    options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    options = parse_options()
     plan = options.bench / PLAN
     with tempfile.TemporaryDirectory() as directory:
         root = pathlib.Path(directory)
-        model, results, verdicts = root / "tiny.gguf", root / "results.jsonl", root / "verdicts.json"
-        python = [sys.executable, "-B"]
-        subprocess.run([*python, options.bench / "synthetic.py", root / "data", "5", "800", "1"], check=True)
-        subprocess.run([options.build / "tests/tiny_model", model], check=True)
-        command = [options.build / "kpool-eval", plan, "--model", model, "--data", root / "data", "--out", results]
+        results, verdicts = root / "results.jsonl", root / "verdicts.json"
+        command = command_of(options, root, plan, results)
         before = kill_on_the_way(command, results)
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=DEADLINE)
-        subprocess.run([*python, options.bench / "report.py", plan, results, "--json", verdicts, "--html",
+        subprocess.run([*PYTHON, options.bench / "report.py", plan, results, "--json", verdicts, "--html",
                         root / "report.html"], check=True)
         check("Final loss" in (root / "report.html").read_text(), "the report has no final losses")
         check(results.read_text().startswith("".join(before)), "the runs before the kill are not those of the end")
-        rows = [json.loads(line) for line in lines(results)]
+        rows = rows_of(results)
         check(len({row["run"] for row in rows}) == len(rows) == 60, f"{len(rows)} runs, or one twice, of 60 planned")
         check(all(len(row["births"]) == 5 for row in rows if row["method"] == "kpool"), "a domain has no slot, or two")
         told, shared = json.loads(verdicts.read_text())["comparisons"]
