@@ -37,4 +37,5 @@ def command_of(options, root, plan, results):
     """kpool-eval on the made-up text in `root`, which is made."""
     subprocess.run([*PYTHON, options.bench / "synthetic.py", root / "data", "5", "800", "1"], check=True)
     subprocess.run([options.build / "tests/tiny_model", root / "tiny.gguf"], check=True)
-    return [options.build / "kpool-eval", plan, "--model", root / "tiny.gguf", "--data", root / "data", "--out", results]
+    files = ["--model", root / "tiny.gguf", "--data", root / "data", "--out", results]
+    return [options.build / "kpool-eval", plan, *files]
