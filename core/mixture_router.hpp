@@ -101,7 +101,7 @@ class MixtureRouter final : public Router {
   std::deque<Held> waiting_;           // novel to all, while another source's claim is on
   std::vector<std::uint32_t> eviction_order_;
   std::vector<bool> pinned_;           // (slots)
-  std::optional<MergePair> agreed_;
+  std::optional<MergePair> agreed_;    // as pins, not saved: the caller says it again
   // of the call under way
   std::vector<Decision> decisions_;
   Measured measured_;
