@@ -21,6 +21,7 @@ constexpr std::size_t stack_bytes = 256 << 10;
 /// What the lane between encoding and routing holds: 16 frames on their way and one at each end, of 256 records each.
 constexpr std::size_t embedded_records_max = 18 * 256;
 constexpr const char* shared_layers = "shared layers";
+constexpr const char* kept_layers = "encoder's layers";
 constexpr int threads_besides_training = 20;  ///< of the stages, libzmq, CAF and RocksDB
 
 std::string number(double value) {
@@ -40,7 +41,9 @@ class Planner {
   MemoryPlan plan() {
     process();
     if (facts_.base.mapped > 0) base();
-    if (has(StageId::encoding)) add("encoder", facts_.encoder, "workspace of a pack of texts");
+    if (has(StageId::encoding)) add("encoder", facts_.encoder.work, "workspace of a pack of texts");
+    if (has(StageId::encoding) && facts_.encoder.int8 > 0)
+      add(kept_layers, facts_.encoder.int8, "once more, in 8-bit integers");
     if (has(StageId::routing)) mixture();
     if (has(StageId::training)) slots();
     transit();
@@ -157,8 +160,11 @@ Status check_budget(const MemoryPlan& plan, const Config& config) {
   if (plan.fits()) return Done{};
   std::string cure = "fewer routing.slots, a lower lora.rank";
   if (config.base.weights != "quantised") cure += ", base.weights = \"quantised\"";
-  const auto is_shared = [](const MemoryLine& line) { return line.what == shared_layers; };
-  if (std::any_of(plan.lines.begin(), plan.lines.end(), is_shared)) cure += ", encoder.share = false";
+  const auto has = [&](const std::string& what) {
+    return std::any_of(plan.lines.begin(), plan.lines.end(), [&](const MemoryLine& line) { return line.what == what; });
+  };
+  if (has(shared_layers)) cure += ", encoder.share = false";
+  if (has(kept_layers)) cure += ", encoder.products = \"full\"";
   if (config.train.momentum_type != "bfloat16") cure += ", train.momentum_type = \"bfloat16\"";
   return Error{Fault::bad_config,
                "memory.budget_mb = " + std::to_string(config.memory.budget_mb) + ", but this process needs at least " +

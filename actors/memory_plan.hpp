@@ -18,7 +18,8 @@ struct MemoryFacts {
   int threads = 1;          ///< of training
   BaseMemory base;
   LearnerMemory learner;    ///< zero where nothing is trained here
-  std::size_t encoder = 0, embedding_width = 0;
+  EncoderMemory encoder;
+  std::size_t embedding_width = 0;
   std::size_t hidden_tokens = 0;  ///< of a group, whose hidden states go from the encoder to the learner
 };
 

@@ -169,7 +169,7 @@ Result<MemoryPlan> foresee_memory(const Config& config) {
     if (!part) return part.error();
     facts.base = base_memory(**part);
     const EncoderOptions encoding = encoder_options(config, (*part)->shape());
-    facts.encoder = encoder_memory(encoding, **part);
+    facts.encoder = encoder_memory(encoding, **part, config.base.weights != "quantised");
     facts.hidden_tokens = encoding.hidden_tokens_per_group;
     constexpr std::size_t minilm_width = 384;
     const auto hidden = static_cast<std::size_t>((*part)->shape().hidden);

@@ -19,6 +19,7 @@
 
 #include "core/result.hpp"
 #include "core/score.hpp"
+#include "core/simd/kernels.hpp"
 #include "core/tokenizer.hpp"
 
 namespace kpool {
@@ -29,6 +30,15 @@ T value_or_exit(Result<T> result) {
   if (result) return std::move(*result);
   std::cerr << result.error().message << '\n';
   std::exit(exit_code(result.error().fault));
+}
+
+/// KPOOL_KERNELS in the environment names a lesser set of kernels (core/simd/kernels.hpp), to measure what lesser
+/// processors do; ends the program where this one has no set of that name.
+inline void choose_named_kernels() {
+  const char* name = std::getenv("KPOOL_KERNELS");
+  if (!name || simd::choose_kernels(name)) return;
+  std::cerr << "KPOOL_KERNELS: this processor has no kernels " << name << ".\n";
+  std::exit(exit_code(Fault::usage));
 }
 
 /// An argument; ends the program where it is none.

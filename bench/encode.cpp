@@ -106,6 +106,7 @@ void measure_files(std::span<char*> files, std::uint32_t threads, const std::sha
 
 int main(int count, char** arguments) {
   Results results(count, arguments);
+  choose_named_kernels();
   if (count < 3) {
     std::cerr << "usage: bench_encode MODEL.gguf MINILM_DIRECTORY [ROUNDS PRECISION [FILE.jsonl ...]] [--json FILE]\n";
     return exit_code(Fault::usage);

@@ -63,6 +63,7 @@ void measure(std::vector<Case>& cases, int rounds) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  choose_named_kernels();
   if (count < 2) {
     std::cerr << "usage: bench_layers MODEL.gguf [TOKENS THREADS ROUNDS]\n";
     return 64;
@@ -94,8 +95,10 @@ int main(int count, char** arguments) {
     cases.push_back({"step", layers, [&] { one.step(weights, batch, workspace); }});
   }
   cases.push_back({"completion", all, [&] { trained.front()->step(weights, completion, workspace); }});
+  std::vector<Int8Layer> kept;
+  if (weights.prefers_int8) kept = int8_layers(weights, std::min(kEncoderLayers, all));
   const auto encode = [&] {
-    hidden_states(weights, batch, std::min(kEncoderLayers, all), nullptr, workspace, weights.prefers_int8);
+    hidden_states(weights, batch, std::min(kEncoderLayers, all), nullptr, workspace, kept);
   };
   cases.push_back({"encoder", std::min(kEncoderLayers, all), encode});
   cases.push_back({"one thread", all, [&] {

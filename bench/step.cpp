@@ -57,6 +57,7 @@ nlohmann::ordered_json breakdown(int repeats, Workspace& workspace, const std::f
 
 int main(int count, char** arguments) {
   Results results(count, arguments);
+  choose_named_kernels();
   if (count < 2) {
     std::cerr << "usage: bench_step MODEL.gguf [TOKENS SEGMENTS THREADS PRECISION REPEATS LAYERS DEVICE GRADIENTS "
                  "FORWARD] [--json FILE]\n";

@@ -10,7 +10,6 @@
 //   turns. Medians over the rounds, of the milliseconds and of the ratio within a round.
 // WEIGHTS: bf16 or quantised. ACTIVATIONS_MB: limit of a step's workspace, 0: as much as is fastest.
 // GRADIENTS: auto, int8 or full, as base.gradients. FORWARD: auto, int8 or full, as base.forward.
-// KPOOL_KERNELS in the environment names a lesser set of kernels (core/simd/kernels.hpp), to measure what it is worth.
 // IDS.json: {"ids": [...]}. A step takes the next 512 of them, as SEGMENTS records of equal length.
 #include <ctime>
 #include <fstream>
@@ -20,7 +19,6 @@
 #include "bench/frozen_products.hpp"
 #include "core/learner.hpp"
 #include "core/lora.hpp"
-#include "core/simd/kernels.hpp"
 #include "core/slot.hpp"
 #include "core/threads.hpp"
 
@@ -174,11 +172,7 @@ int compare_activations(const Setting& setting, std::size_t rounds) {
 
 int main(int count, char** arguments) {
   const std::string mode = count > 1 ? arguments[1] : "";
-  const char* kernels = std::getenv("KPOOL_KERNELS");
-  if (kernels && !simd::choose_kernels(kernels)) {
-    std::cerr << "KPOOL_KERNELS: this processor has no kernels " << kernels << ".\n";
-    return 64;
-  }
+  choose_named_kernels();
   const auto optional = [&](int from) { return std::vector<std::string>(arguments + from, arguments + count); };
   const auto some = [&](int from) { return count == from || (count >= from + 2 && count <= from + 4); };
   if (mode == "step" && some(8)) return serve(read_setting(arguments, optional(8)), arguments[7]);

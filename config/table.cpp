@@ -65,7 +65,7 @@ std::vector<ConfigKey> model_keys() {
        "how gradients go back through the frozen weights: full: in `base.precision`; int8: in 8-bit integers; auto: "
        "int8 where the processor does so faster (VNNI or AMX) and `base.precision` is not float32"},
       {"base.forward", +at<&C::base, &BaseConfig::forward>, 0, 0, {"auto", "int8", "full"}, nullptr,
-       "how training's forward pass goes through them; auto: int8 where the processor has VNNI and no AMX and "
+       "how training's forward pass goes through them; auto: int8 where the processor does so faster and "
        "`base.precision` is not float32"},
 
       {"device.kind", +at<&C::device, &DeviceConfig::kind>, 0, 0, {"cpu", "cuda"}, nullptr,
@@ -79,8 +79,9 @@ std::vector<ConfigKey> model_keys() {
       {"encoder.tokens_max", +at<&C::encoder, &EncoderConfig::tokens_max>, 1, 8192, {}, nullptr,
        "leading tokens of a record that are embedded; all of them are trained on"},
       {"encoder.products", +at<&C::encoder, &EncoderConfig::products>, 0, 0, {"auto", "int8", "full"}, nullptr,
-       "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers; auto: "
-       "int8 where the processor has VNNI and no AMX and `base.precision` is not float32"},
+       "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers, in which a base that is not "
+       "quantised keeps the L layers besides; auto: int8 where the processor does so faster (VNNI or AMX) and "
+       "`base.precision` is not float32"},
       {"encoder.share", +at<&C::encoder, &EncoderConfig::share>, 0, 0, {}, nullptr,
        "base:L, where `lora.layers` leaves its L layers without an adapter and `encoder.products` is auto or "
        "`base.forward`: they run once for routing and training, as `base.forward` says"},

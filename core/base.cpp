@@ -138,21 +138,19 @@ class Loader {
     quantised_ = options_.weights == "quantised";
     if (!quantised_ && options_.weights != "bf16")
       refuse("weights \"" + options_.weights + "\" are none of bf16, quantised.");
-    const bool may_prefer_int8 = weights_.operators == Operators::tiles && options_.precision != "float32";
-    const bool bfloat16 = weights_.dtype == at::kBFloat16;
-    weights_.prefers_int8 = may_prefer_int8 && int8_is_faster(bfloat16, Pass::forward);
-    weights_.int8_forward = chooses_int8("forward", options_.forward, weights_.prefers_int8);
-    int8_gradients_ =
-        chooses_int8("gradients", options_.gradients, may_prefer_int8 && int8_is_faster(bfloat16, Pass::backward));
+    weights_.prefers_int8 =
+        weights_.operators == Operators::tiles && options_.precision != "float32" && int8_is_faster();
+    weights_.int8_forward = chooses_int8("forward", options_.forward);
+    int8_gradients_ = chooses_int8("gradients", options_.gradients);
   }
 
-  bool chooses_int8(const std::string& what, const std::string& choice, bool preferred) {
+  bool chooses_int8(const std::string& what, const std::string& choice) {
     if (choice != "auto" && choice != "int8" && choice != "full")
       refuse(what + " \"" + choice + "\": none of auto, int8, full.");
     const bool tiles = weights_.operators == Operators::tiles;
     if (choice == "int8" && !tiles && !options_.library)
       refuse(what + " \"int8\": only on the CPU, in a precision that it multiplies in hardware.");
-    return tiles && (choice == "int8" || (choice == "auto" && preferred));
+    return tiles && (choice == "int8" || (choice == "auto" && weights_.prefers_int8));
   }
 
   /// What was expanded is not read again: it need not stay resident twice.

@@ -18,9 +18,10 @@ constexpr std::size_t kQkv = 0, kOutput = 1, kGateUp = 2, kDown = 3;
 }  // namespace
 
 Decoder::Decoder(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace,
-                 bool int8)
+                 std::span<const Int8Layer> kept)
     : weights_(weights), batch_(batch), adapter_(adapter), workspace_(workspace), tokens_(batch.ids.size(0)),
-      int8_(int8 || batch.int8) {
+      kept_(kept) {
+  KPOOL_ASSERT(kept.empty() || !adapter);
   hidden = workspace.take({tokens_, weights.shape.hidden}, at::kFloat);
   KPOOL_ASSERT(!adapter || batch.lower_layers <= adapter->layout->first_layer);
   hidden.copy_(batch.lower.defined() ? batch.lower : gather_rows(weights.embedding, batch.ids));
@@ -34,14 +35,17 @@ const LoraGroup* Decoder::group(std::int64_t layer, std::size_t linear) const {
 
 Decoder::Linears Decoder::linears(std::int64_t layer) const {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
-  auto of = [&](const FrozenMatrix& matrix, const at::Tensor* bias, std::size_t linear) {
+  const Int8Layer* kept = kept_.empty() ? nullptr : &kept_[static_cast<std::size_t>(layer)];
+  auto of = [&](const FrozenMatrix& matrix, const Int8Matrix Int8Layer::*rounded, const at::Tensor* bias,
+                std::size_t linear) {
     const LoraGroup* at = group(layer, linear);
     const LoraMatrices* lora = at ? &adapter_->groups[static_cast<std::size_t>(at - adapter_->layout->groups.data())]
                                   : nullptr;
-    return Linear{matrix, bias, lora, adapter_ ? adapter_->scale : 0, int8_};
+    return Linear{matrix, bias, lora, adapter_ ? adapter_->scale : 0, batch_.int8, kept ? &(kept->*rounded) : nullptr};
   };
-  return {of(w.qkv, w.qkv_bias.defined() ? &w.qkv_bias : nullptr, kQkv), of(w.output, nullptr, kOutput),
-          of(w.gate_up, nullptr, kGateUp), of(w.down, nullptr, kDown)};
+  return {of(w.qkv, &Int8Layer::qkv, w.qkv_bias.defined() ? &w.qkv_bias : nullptr, kQkv),
+          of(w.output, &Int8Layer::output, nullptr, kOutput), of(w.gate_up, &Int8Layer::gate_up, nullptr, kGateUp),
+          of(w.down, &Int8Layer::down, nullptr, kDown)};
 }
 
 GradientSink Decoder::sink(std::int64_t layer, std::size_t linear, std::span<float> flat) const {

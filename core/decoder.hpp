@@ -31,9 +31,9 @@ struct LayerTape {
 
 class Decoder {
  public:
-  /// adapter may be null. int8: the frozen products of the forward pass in 8-bit integers.
+  /// adapter may be null. kept: without an adapter, the layers to run as they were rounded once; or none.
   Decoder(const Base::Weights& weights, const Batch& batch, const Adapter* adapter, Workspace& workspace,
-          bool int8 = false);
+          std::span<const Int8Layer> kept = {});
 
   /// The residual stream; what the last layer added (delta) is not in it yet. (tokens, hidden) float32.
   at::Tensor hidden;
@@ -70,7 +70,7 @@ class Decoder {
   const Adapter* const adapter_;
   Workspace& workspace_;
   const std::int64_t tokens_;
-  const bool int8_;
+  const std::span<const Int8Layer> kept_;
   at::Tensor normed_;  // (tokens, hidden) dtype: input of the linears at hand
 };
 

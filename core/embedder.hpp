@@ -4,12 +4,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/base.hpp"
+#include "core/encoder.hpp"
 #include "core/record.hpp"
 #include "core/result.hpp"
 
@@ -39,11 +41,20 @@ class Embedder {
 /// come out otherwise beside others (rows_are_alike in core/gemm.hpp).
 std::int64_t pack_rows(const Base::Weights& weights);
 
+/// L of "base:L", or nothing.
+std::optional<std::int64_t> base_layers(std::string_view kind);
+
+/// Products with the frozen matrices: in the base's precision; in 8-bit integers, rounded as training's forward pass
+/// rounds them; in those that are kept (Int8Layer), where the base is dense.
+enum class Products { full, int8, kept };
+/// What EncoderOptions::products comes to. dense: whether the base is, or will be.
+Products products_of(const EncoderOptions& options, const Base::Weights& weights, bool dense);
+
 /// The base's hidden state after its first `layers` layers, each token's scaled to RMS 1, meaned over the first
 /// tokens_max tokens but for the very first, the i-th with weight i: later ones have seen more of the text (Muennighoff
-/// 2022, SGPT, arXiv 2202.08904, eq. 2). int8: as in hidden_states (core/llama.hpp).
+/// 2022, SGPT, arXiv 2202.08904, eq. 2).
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
-                                             std::uint32_t tokens_max, bool int8);
+                                             std::uint32_t tokens_max, Products products);
 
 /// A BERT sentence encoder such as all-MiniLM-L6-v2 in a directory with model.safetensors, config.json
 /// and vocab.txt: mean over tokens, scaled to length 1. Errors: missing, bad_input.

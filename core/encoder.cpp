@@ -10,6 +10,7 @@
 #include "core/batch.hpp"
 #include "core/embedder.hpp"
 #include "core/gemm.hpp"
+#include "core/int8_matrix.hpp"
 #include "core/llama.hpp"
 #include "core/threads.hpp"
 #include "core/tokenizer.hpp"
@@ -20,11 +21,12 @@ namespace {
 
 class BaseEmbedder final : public Embedder {
  public:
-  BaseEmbedder(std::shared_ptr<const Base> base, std::int64_t layers, std::uint32_t tokens_max, bool int8)
+  BaseEmbedder(std::shared_ptr<const Base> base, std::int64_t layers, std::uint32_t tokens_max, Products products)
       : base_(std::move(base)),
         layers_(layers),
         tokens_max_(tokens_max),
-        int8_(int8),
+        int8_(products == Products::int8),
+        kept_(products == Products::kept ? int8_layers(base_->weights(), layers) : std::vector<Int8Layer>{}),
         pack_rows_(pack_rows(base_->weights())),
         workspace_(make_workspace(base_->weights())) {}
 
@@ -53,8 +55,9 @@ class BaseEmbedder final : public Embedder {
   /// The texts after those that are embedded, which the pack is left without.
   void embed_pack(std::vector<Segment>& pack, std::span<const TokenizedText> texts,
                   std::vector<Embedded>& embeddings) const {
-    const Batch batch = make_batch(base_->weights(), pack, /*apart=*/true);
-    const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_, int8_);
+    Batch batch = make_batch(base_->weights(), pack, /*apart=*/true);
+    batch.int8 = int8_;
+    const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_, kept_);
     std::int64_t row = 0;
     for (const Segment& segment : pack) {
       const auto length = static_cast<std::int64_t>(std::min(segment.tokens.size(), tokens_max_));
@@ -80,6 +83,7 @@ class BaseEmbedder final : public Embedder {
   const std::int64_t layers_;
   const std::size_t tokens_max_;
   const bool int8_;
+  const std::vector<Int8Layer> kept_;
   const std::int64_t pack_rows_;
   mutable Workspace workspace_;  // scratch alone: an embedder belongs to one thread
 };
@@ -170,21 +174,10 @@ class TextEncoder final : public Encoder {
   std::size_t hidden_left_ = options_.hidden_tokens_per_group;
 };
 
-/// L of "base:L", or nothing.
-std::optional<std::int64_t> layers_of(std::string_view kind) {
-  constexpr std::string_view prefix = "base:";
-  if (!kind.starts_with(prefix)) return std::nullopt;
-  std::int64_t layers = 0;
-  const char* end = kind.data() + kind.size();
-  const auto [stop, fault] = std::from_chars(kind.data() + prefix.size(), end, layers);
-  if (fault != std::errc{} || stop != end || layers < 1) return std::nullopt;
-  return layers;
-}
-
 Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
                                                 const std::shared_ptr<const Base>& base) {
   if (options.kind == "minilm") return make_minilm_embedder(options.path, options.tokens_max);
-  const auto layers = layers_of(options.kind);
+  const auto layers = base_layers(options.kind);
   if (!layers)
     return Error{Fault::bad_config, "encoder \"" + options.kind + "\" is neither base:L (L of at least 1) nor minilm."};
   const auto loaded = static_cast<std::int64_t>(base->weights().layers.size());
@@ -196,19 +189,36 @@ Result<std::unique_ptr<Embedder>> make_embedder(const EncoderOptions& options,
     return Error{Fault::bad_config, "encoder products \"" + products + "\" are none of auto, int8, full."};
   if (products == "int8" && base->weights().operators == Operators::library)
     return Error{Fault::bad_config, "encoder products \"int8\" are for the CPU, in a precision that it multiplies."};
-  const bool int8 = products == "int8" || (products == "auto" && base->weights().prefers_int8);
-  return make_base_embedder(base, *layers, options.tokens_max, int8);
+  const bool dense = base->weights().layers.front().qkv.parts.empty();
+  return make_base_embedder(base, *layers, options.tokens_max, products_of(options, base->weights(), dense));
 }
 
 }  // namespace
+
+std::optional<std::int64_t> base_layers(std::string_view kind) {
+  constexpr std::string_view prefix = "base:";
+  if (!kind.starts_with(prefix)) return std::nullopt;
+  std::int64_t layers = 0;
+  const char* end = kind.data() + kind.size();
+  const auto [stop, fault] = std::from_chars(kind.data() + prefix.size(), end, layers);
+  if (fault != std::errc{} || stop != end || layers < 1) return std::nullopt;
+  return layers;
+}
 
 std::int64_t pack_rows(const Base::Weights& weights) {
   return weights.operators == Operators::tiles && rows_are_alike(weights.dtype == at::kBFloat16) ? 512 : 0;
 }
 
+Products products_of(const EncoderOptions& options, const Base::Weights& weights, bool dense) {
+  const bool int8 = options.products == "int8" || (options.products == "auto" && weights.prefers_int8);
+  if (!int8) return Products::full;
+  const bool shared = options.hidden_tokens > 0;  // with a learner, whose forward pass rounds anew
+  return dense && !shared ? Products::kept : Products::int8;
+}
+
 std::unique_ptr<Embedder> make_base_embedder(std::shared_ptr<const Base> base, std::int64_t layers,
-                                             std::uint32_t tokens_max, bool int8) {
-  return std::make_unique<BaseEmbedder>(std::move(base), layers, tokens_max, int8);
+                                             std::uint32_t tokens_max, Products products) {
+  return std::make_unique<BaseEmbedder>(std::move(base), layers, tokens_max, products);
 }
 
 std::string encoder_identity(const std::string& kind) {

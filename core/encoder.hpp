@@ -32,8 +32,8 @@ struct EncoderOptions {
   std::string path;                 ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;    ///< only so many leading tokens are embedded; all of them are trained on
   std::uint32_t threads = 1;        ///< of the calling thread's libtorch kernels
-  /// base:L: its frozen products in full (in the base's precision) | in int8 | auto, where that is faster
-  /// (Base::Weights::prefers_int8).
+  /// base:L: its frozen products in full (in the base's precision) | in int8 | auto, where that is faster. Of a dense
+  /// base the encoder keeps its layers in 8-bit integers besides, unless it shares them with a learner.
   std::string products = "auto";
   /// base:L: the hidden states of so many leading tokens go with a record, for a learner whose adapters all lie above
   /// layer L (0: none), as long as those of a group are no more than the second number.

@@ -31,10 +31,7 @@ bool runs_brgemm() {
 
 bool multiplies_bfloat16() { return simd::kernels().multiply != nullptr; }
 
-bool int8_is_faster(bool bfloat16, Pass pass) {
-  const simd::Kernels& kernels = simd::kernels();
-  return kernels.dots_int8 && !(bfloat16 && pass == Pass::forward && kernels.begin_tiles);
-}
+bool int8_is_faster() { return simd::kernels().dots_int8; }
 
 bool rows_are_alike(bool bfloat16) { return bfloat16 || &simd::kernels() != simd::kernel_sets().sets[0]; }
 

@@ -50,10 +50,9 @@ void multiply(std::int64_t rows, std::int64_t depth, const float* a, std::int64_
 /// libtorch has on x86; where it falls back to a BLAS that promises no such thing, not.
 bool rows_are_alike(bool bfloat16);
 
-enum class Pass { forward, backward };
-/// Whether products in 8-bit integers (simd::Kernels::multiply_int8) outrun those in dtype: with VNNI. With AMX the
-/// deep ones of a backward pass do, the forward pass gains nothing.
-bool int8_is_faster(bool bfloat16, Pass pass);
+/// Whether products in 8-bit integers (simd::Kernels::multiply_int8) outrun those in float32 and bfloat16: with VNNI or
+/// AMX.
+bool int8_is_faster();
 
 /// Whether bfloat16 tiles run in hardware here; without, simd::Kernels::multiply is null.
 bool multiplies_bfloat16();

@@ -61,8 +61,9 @@ PanelProduct<T> product_of(const at::Tensor& in, const at::Tensor& bent, at::Ten
 }
 
 template <class T>
-Int8Rows int8_rows(const at::Tensor& x, Workspace& workspace) {
-  const std::int64_t tokens = x.size(0), depth = x.size(1), stride = (depth + 3) / 4 * 4, groups = int8_groups(depth);
+Int8Rows int8_rows(const at::Tensor& x, Workspace& workspace, const Int8Matrix* kept = nullptr) {
+  const std::int64_t tokens = x.size(0), depth = x.size(1), stride = (depth + 3) / 4 * 4;
+  const std::int64_t group = kept ? depth : kInt8Group, groups = kept ? 1 : int8_groups(depth);
   at::Tensor values = workspace.take({tokens, stride}, at::kChar), steps = workspace.take({tokens, groups}, at::kFloat);
   at::Tensor offsets = workspace.take({tokens, groups}, at::kInt);
   const T* from = data<T>(x);
@@ -71,9 +72,12 @@ Int8Rows int8_rows(const at::Tensor& x, Workspace& workspace) {
   auto* offset = data<std::int32_t>(offsets);
   at::parallel_for(0, tokens, 16, [&](std::int64_t first, std::int64_t end) {
     for (std::int64_t i = first; i < end; ++i)
-      simd::rows<T>().quantise(from + i * depth, depth, value + i * stride, step + i * groups, offset + i * groups);
+      simd::rows<T>().quantise(from + i * depth, depth, group, value + i * stride, step + i * groups,
+                               offset + i * groups);
   });
-  return {value, stride, step, offset, groups};
+  Int8Rows rows{value, stride, step, offset, groups, group};
+  if (kept) rows.panels = data<std::uint8_t>(kept->panels), rows.panel_steps = data<float>(kept->steps);
+  return rows;
 }
 
 std::size_t int8_bytes(std::int64_t depth, std::int64_t tokens) {
@@ -90,7 +94,8 @@ void project_as(const Linear& linear, const at::Tensor& in, at::Tensor& bent, at
   Workspace::Frame frame(workspace);
   PanelProduct<T> product = product_of<T>(in, bent, out, linear.lora != nullptr);
   Int8Rows rows;
-  if (linear.int8) product.int8 = &(rows = int8_rows<T>(in, workspace));
+  KPOOL_ASSERT(!linear.kept || !linear.lora);
+  if (linear.int8 || linear.kept) product.int8 = &(rows = int8_rows<T>(in, workspace, linear.kept));
   if (linear.bias) product.bias = data<T>(*linear.bias);
   product.pair = pair;
   multiply_panels<T>(product, expanded_forward<T>(linear.weight), workspace,

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "core/frozen_matrix.hpp"
+#include "core/int8_matrix.hpp"
 #include "core/lora.hpp"
 #include "core/workspace.hpp"
 
@@ -21,6 +22,7 @@ struct Linear {
   const LoraMatrices* lora;    ///< or null
   double scale;                ///< of the adapter
   bool int8 = false;           ///< forward in 8-bit integers but for the adapter's part, where tiles compute
+  const Int8Matrix* kept = nullptr;  ///< the same with the weight as it was rounded once, without an adapter; or null
 };
 
 /// in: (tokens, in) dtype. Writes out, (tokens, out) dtype, and, where there is an adapter, bent = scale in A^T,

@@ -122,11 +122,12 @@ std::size_t forward_bytes(const Base::Weights& weights, const LoraLayout* layout
 }
 
 at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter,
-                         Workspace& workspace, bool int8) {
+                         Workspace& workspace, std::span<const Int8Layer> kept) {
   KPOOL_ASSERT(layers <= static_cast<std::int64_t>(weights.layers.size()));
+  KPOOL_ASSERT(kept.empty() || layers <= static_cast<std::int64_t>(kept.size()));
   workspace.reserve(forward_bytes(weights, adapter ? adapter->layout : nullptr, batch.tokens, at::get_num_threads()));
   Workspace::Frame frame(workspace);
-  Decoder decoder(weights, batch, adapter, workspace, int8);
+  Decoder decoder(weights, batch, adapter, workspace, kept);
   run(decoder, batch, layers);
   return decoder.delta.defined() ? decoder.hidden.add(decoder.delta) : decoder.hidden.clone();
 }
@@ -143,8 +144,11 @@ void run_lower(const Base::Weights& weights, Batch& batch, std::span<const Segme
     if (segment.hidden.empty()) others.push_back(segment);
   if (others.size() == segments.size()) return run_lower(weights, batch, layers, workspace);
   at::Tensor computed;
-  if (!others.empty())
-    computed = hidden_states(weights, make_batch(weights, others), given, nullptr, workspace, batch.int8);
+  if (!others.empty()) {
+    Batch batch_of_others = make_batch(weights, others);
+    batch_of_others.int8 = batch.int8;
+    computed = hidden_states(weights, batch_of_others, given, nullptr, workspace);
+  }
   const std::int64_t width = weights.shape.hidden;
   // Padding is of no consequence, but must stay finite.
   batch.lower = at::ones({batch.ids.size(0), width}, at::TensorOptions(at::kFloat).device(batch.ids.device()));

@@ -11,6 +11,7 @@
 
 #include "core/base.hpp"
 #include "core/batch.hpp"
+#include "core/int8_matrix.hpp"
 #include "core/lora.hpp"
 #include "core/workspace.hpp"
 
@@ -32,9 +33,9 @@ StepPlan plan_step(const Base::Weights& weights, const LoraLayout& layout, std::
 std::size_t forward_bytes(const Base::Weights& weights, const LoraLayout* layout, std::int64_t tokens, int threads);
 
 /// The hidden states after the first `layers` layers, before the final norm: (tokens with padding, hidden) float32.
-/// adapter may be null. int8: the frozen products in 8-bit integers, where tiles compute.
+/// adapter may be null. kept: without an adapter, those layers as they were rounded to 8-bit integers once; or none.
 at::Tensor hidden_states(const Base::Weights& weights, const Batch& batch, std::int64_t layers, const Adapter* adapter,
-                         Workspace& workspace, bool int8 = false);
+                         Workspace& workspace, std::span<const Int8Layer> kept = {});
 
 /// Runs the lowest `layers` layers, none of which has an adapter, once for all later passes over the batch. These give
 /// the same bits as without.

@@ -1,5 +1,6 @@
 #include "core/lora.hpp"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
@@ -96,7 +97,7 @@ Adapter::Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale, a
 void Adapter::load(std::span<const float> flat) {
   KPOOL_ASSERT(static_cast<std::int64_t>(flat.size()) == layout->size);
   const std::int64_t rank = layout->rank;
-  for (std::size_t g = 0; g < groups.size(); ++g) {
+  auto load_group = [&](std::size_t g) {
     const LoraGroup& group = layout->groups[g];
     const std::int64_t rows = static_cast<std::int64_t>(group.count) * rank;
     groups[g].a.narrow(0, 0, rows).copy_(view_of(flat, group.a, rows, group.in));
@@ -107,7 +108,12 @@ void Adapter::load(std::span<const float> flat) {
           .copy_(view_of(flat, place.b, place.out, rank));
       row += place.out;
     }
-  }
+  };
+  const auto count = static_cast<std::int64_t>(groups.size());
+  const bool on_device = count > 0 && !groups[0].a.device().is_cpu();
+  at::parallel_for(0, count, on_device ? count : 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = begin; g < end; ++g) load_group(static_cast<std::size_t>(g));
+  });
 }
 
 void store_a_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, std::span<float> flat) {

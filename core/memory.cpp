@@ -7,6 +7,7 @@
 
 #include "core/embedder.hpp"
 #include "core/gemm.hpp"
+#include "core/int8_matrix.hpp"
 #include "core/llama.hpp"
 #include "core/lora.hpp"
 #include "core/threads.hpp"
@@ -80,18 +81,21 @@ LearnerMemory learner_memory(const LearnerOptions& options, const Base& base) {
   return memory;
 }
 
-std::size_t encoder_memory(const EncoderOptions& options, const Base& base) {
+EncoderMemory encoder_memory(const EncoderOptions& options, const Base& base, bool dense) {
   if (options.kind.starts_with("base:")) {
     const std::int64_t longest = std::max<std::int64_t>({options.tokens_max, options.hidden_tokens,
                                                          pack_rows(base.weights())});
     const auto result = static_cast<std::size_t>((longest + kBatchPad) * base.shape().hidden) * sizeof(float);
-    return forward_bytes(base.weights(), nullptr, longest, 1) + result;
+    EncoderMemory memory{forward_bytes(base.weights(), nullptr, longest, 1) + result};
+    if (products_of(options, base.weights(), dense) == Products::kept)
+      memory.int8 = int8_layers_bytes(base.weights(), base_layers(options.kind).value_or(0));
+    return memory;
   }
   std::error_code absent;
   const auto file = std::filesystem::file_size(options.path + "/model.safetensors", absent);
   // In float32, whatever the file holds. A forward pass of 512 tokens takes 60 MB and grows with their square.
   const std::size_t tokens = options.tokens_max;
-  return (absent ? 0 : 2 * static_cast<std::size_t>(file)) + 240 * tokens * tokens;
+  return {(absent ? 0 : 2 * static_cast<std::size_t>(file)) + 240 * tokens * tokens};
 }
 
 }  // namespace kpool

@@ -26,7 +26,11 @@ struct LearnerMemory {
 /// base: whole.
 LearnerMemory learner_memory(const LearnerOptions& options, const Base& base);
 
-/// The encoder's own: its workspace, and a sentence encoder's weights.
-std::size_t encoder_memory(const EncoderOptions& options, const Base& base);
+struct EncoderMemory {
+  std::size_t work = 0;  ///< its workspace, and a sentence encoder's weights
+  std::size_t int8 = 0;  ///< the base's layers in 8-bit integers, where it keeps them
+};
+/// base: its layers, loaded as quantised; dense: whether they will be.
+EncoderMemory encoder_memory(const EncoderOptions& options, const Base& base, bool dense);
 
 }  // namespace kpool

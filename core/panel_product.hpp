@@ -59,15 +59,12 @@ inline std::int64_t int8_groups(std::int64_t depth) { return (depth + kInt8Group
 /// expanded: elements of a block of a quantised matrix that pack wants to expand first.
 template <class T>
 ScratchSizes scratch_sizes(std::int64_t depth, std::int64_t width, std::int64_t expanded, bool int8) {
-  ScratchSizes sizes{0, kGroupPanels * panel_size<T>(width), expanded, kGroupPanels * kTileRows * kPanel};
-  if (int8) {
-    const std::int64_t chunk = chunk_depth<std::uint8_t>(depth);
-    sizes.panels = kGroupPanels * panel_size<T>(kInt8Packed);
-    sizes.int8 = kGroupPanels * panel_size<std::uint8_t>(chunk);
-    sizes.steps = kGroupPanels * int8_groups(chunk) * kPanel;
-  } else {
-    sizes.panels = kGroupPanels * panel_size<T>(chunk_depth<T>(depth));
-  }
+  const std::int64_t chunk = int8 ? chunk_depth<std::uint8_t>(depth) : chunk_depth<T>(depth);
+  ScratchSizes sizes{kGroupPanels * panel_size<T>(int8 ? kInt8Packed : chunk), kGroupPanels * panel_size<T>(width),
+                     expanded, kGroupPanels * kTileRows * kPanel};
+  if (!int8) return sizes;
+  sizes.int8 = kGroupPanels * panel_size<std::uint8_t>(chunk);
+  sizes.steps = kGroupPanels * int8_groups(chunk) * kPanel;
   return sizes;
 }
 
@@ -88,13 +85,15 @@ PanelScratch<T> scratch_at(std::byte* at, const ScratchSizes& sizes) {
   return scratch;
 }
 
-/// Rows in 8-bit integers (simd::RowKernels::quantise).
+/// Rows in 8-bit integers (simd::RowKernels::quantise), and, where it is kept, what they are multiplied with.
 struct Int8Rows {
   const std::int8_t* values;  ///< (rows, stride)
   std::int64_t stride;
-  const float* steps;          ///< (rows, groups)
+  const float* steps;           ///< (rows, groups)
   const std::int32_t* offsets;  ///< the same
-  std::int64_t groups;
+  std::int64_t groups, group;   ///< how many, of so many elements
+  const std::uint8_t* panels = nullptr;  ///< of an Int8Matrix, whose group is the whole depth; null: B is packed anew
+  const float* panel_steps = nullptr;
 };
 
 /// One product a B + a2 B2 whose B is packed panel by panel.
@@ -149,7 +148,8 @@ void pack_int8(PanelBlock block, PanelScratch<T>& scratch, Pack pack) {
     const Packed<T> packed = pack(block, scratch);
     const std::int64_t done = block.begin - first;
     for (std::int64_t p = 0; p < block.count; ++p)
-      simd::rows<T>().pack_int8(packed.at + p * packed.stride, block.depth, scratch.int8 + p * size + done * kPanel,
+      simd::rows<T>().pack_int8(packed.at + p * packed.stride, block.depth, kInt8Group,
+                                scratch.int8 + p * size + done * kPanel,
                                 scratch.steps + p * steps + done / kInt8Group * kPanel);
   }
 }
@@ -176,14 +176,17 @@ template <class T>
 void multiply_int8(const PanelProduct<T>& product, const PanelBlock& block, std::int64_t p, std::int64_t row,
                    std::int64_t rows, const PanelScratch<T>& scratch, bool rounds) {
   const Int8Rows& a = *product.int8;
-  const std::int64_t group = block.begin / kInt8Group, steps = int8_groups(block.depth) * kPanel;
+  const std::int64_t group = block.begin / a.group, size = panel_size<std::uint8_t>(block.depth);
   simd::Int8Product tile{rows, block.depth, a.values + row * a.stride + block.begin, a.stride,
                          a.steps + row * a.groups + group, a.offsets + row * a.groups + group, a.groups,
-                         scratch.int8 + p * panel_size<std::uint8_t>(block.depth), scratch.steps + p * steps,
-                         scratch.sums + p * kPanelStride, kPanel, block.begin > 0 || product.bias};
+                         a.panels ? a.panels + (block.panel + p) * size : scratch.int8 + p * size,
+                         a.panels ? a.panel_steps + (block.panel + p) * kPanel
+                                  : scratch.steps + p * int8_groups(block.depth) * kPanel,
+                         scratch.sums + p * kPanelStride, kPanel, block.begin > 0 || product.bias, a.group};
   simd::TileProduct rest;
   if constexpr (sizeof(T) == sizeof(Bf16))
     if (rounds) tile.rest = &(rest = rest_of(product, block, p, row, rows, scratch));
+  if (a.panels) rest.next = tile.panel + size;
   simd::kernels().multiply_int8(tile);
 }
 
@@ -220,7 +223,9 @@ template <class T, class Pack, class Put>
 void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64_t first, std::int64_t last,
                     PanelScratch<T>& scratch, Pack pack, Put put) {
   const std::int64_t column = block.panel * kPanel;
-  const std::int64_t chunk = product.int8 ? chunk_depth<std::uint8_t>(product.depth) : chunk_depth<T>(product.depth);
+  const bool kept = product.int8 && product.int8->panels;
+  std::int64_t chunk = product.int8 ? chunk_depth<std::uint8_t>(product.depth) : chunk_depth<T>(product.depth);
+  if (kept) chunk = product.depth;
   const std::int64_t columns = std::min(block.count * kPanel, product.columns - column);
   const std::int64_t rounded = rounded_panels(product, block);
   Packed<T> packed{};
@@ -232,7 +237,7 @@ void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64
                                  scratch.sums + p * kPanelStride + i * kPanel);
     for (block.begin = 0; block.begin < product.depth; block.begin += chunk) {
       block.depth = std::min(chunk, product.depth - block.begin);
-      const bool packs = row == first || chunk < product.depth;
+      const bool packs = !kept && (row == first || chunk < product.depth);
       if (packs && product.int8) pack_int8(block, scratch, pack);
       else if (packs) packed = pack(block, scratch);
       for (std::int64_t p = 0; p < block.count; ++p)
@@ -275,8 +280,7 @@ void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Work
       multiply_group(product, {panel, count, 0, 0}, first, last, scratch, pack, put);
       if (product.pair) multiply_group(product, {product.pair + panel, count, 0, 0}, first, last, scratch, pack, put);
       if (product.out)
-        put(first, last - first, panel * kPanel, std::min(count * kPanel, product.columns - panel * kPanel),
-            static_cast<const float*>(nullptr));
+        put(first, last - first, panel * kPanel, std::min(count * kPanel, product.columns - panel * kPanel), nullptr);
       at += count;
     }
   });

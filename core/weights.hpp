@@ -30,7 +30,7 @@ struct Base::Weights {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   Operators operators = Operators::tiles;  ///< library: matrices are dense
-  bool prefers_int8 = false;  ///< the forward pass is faster in 8-bit integers, and no precision forbids them
+  bool prefers_int8 = false;  ///< products are faster in 8-bit integers, and no precision forbids them
   bool int8_forward = false;  ///< training's forward pass takes them (BaseOptions::forward)
   FrozenMatrix embedding;  ///< (vocabulary, hidden)
   FrozenMatrix head;       ///< (vocabulary, hidden); the embedding itself where tied; undefined in a part

@@ -23,7 +23,7 @@ MemoryFacts facts() {
   facts.threads = 2;
   facts.base = {200 * mega, 60 * mega, 10 * mega};
   facts.learner = {10 * mega, 30 * mega, 50 * mega, 150 * mega};
-  facts.encoder = 5 * mega;
+  facts.encoder.work = 5 * mega;
   facts.embedding_width = 500;
   return facts;
 }

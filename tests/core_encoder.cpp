@@ -8,6 +8,7 @@
 #include <random>
 
 #include "core/batch.hpp"
+#include "core/embedder.hpp"
 #include "core/llama.hpp"
 #include "core/safetensors.hpp"
 #include "core/weights.hpp"
@@ -117,12 +118,15 @@ TEST_CASE("an embedding is the mean of scaled hidden states, the i-th token's wi
 }
 
 TEST_CASE("packs of records of any length give each what it has alone", "[encoder]") {
-  for (const char* precision : {"float32", "auto"}) {
+  for (const auto& [precision, products] : {std::pair{"float32", "full"}, {"auto", "full"}, {"float32", "int8"},
+                                            {"auto", "int8"}}) {
     TinyModel model;
     model.layers = 3;
     model.kv_heads = 2;
     model.ffn = 608;  // several groups of panels, and deeper than what is packed at a time
-    const auto made = encoder({"base:3"}, tiny_base(model, -1, precision));
+    EncoderOptions options{"base:3"};
+    options.products = products;
+    const auto made = encoder(options, tiny_base(model, -1, precision));
     std::vector<Record> records;
     for (std::uint64_t i = 0; i < 40; ++i)  // far more rows than one pack has
       records.push_back({{0, i + 1}, 0, std::string(2 + i * 37 % 130, static_cast<char>('a' + i % 26)) + " end"});
@@ -136,6 +140,48 @@ TEST_CASE("packs of records of any length give each what it has alone", "[encode
       CHECK(std::get<EncodedRecord>(together[i]).embedding == std::get<EncodedRecord>(alone[0]).embedding);
     }
   }
+}
+
+TEST_CASE("layers that are kept in 8-bit integers give nearly the same embedding", "[encoder][int8]") {
+  const auto tiny = tiny_base({.layers = 3, .ffn = 608}, -1, "float32");
+  TinyModel biased{.layers = 3};
+  biased.architecture = "qwen2";
+  for (const auto& base : {tiny, tiny_base(biased, -1, "float32"), tiny_base({.layers = 3}, -1, "auto")}) {
+    if (base->weights().operators == Operators::library) continue;  // bfloat16 without hardware
+    EncoderOptions options{"base:3"};
+    const auto embedding = [&](const char* products) {
+      options.products = products;
+      const auto encoded = encoder(options, base)->encode({{{0, 1}, 0, "the thinner thing in the inner ring"}});
+      return std::get<EncodedRecord>(encoded[0]).embedding;
+    };
+    const auto full = embedding("full"), int8 = embedding("int8");
+    CHECK(products_of(options, base->weights(), true) == Products::kept);
+    double both = 0, of_full = 0, of_int8 = 0;
+    for (std::size_t i = 0; i < full.size(); ++i)
+      both += full[i] * int8[i], of_full += full[i] * full[i], of_int8 += int8[i] * int8[i];
+    CHECK(full != int8);
+    CHECK(both / std::sqrt(of_full * of_int8) > 0.999);
+  }
+}
+
+TEST_CASE("how the encoder multiplies follows the base, and a learner that shares its layers", "[encoder][int8]") {
+  const auto base = tiny_base();
+  Base::Weights weights = base->weights();
+  EncoderOptions options{"base:1"};
+  const auto chosen = [&](const char* products, bool prefers_int8, bool dense) {
+    options.products = products;
+    weights.prefers_int8 = prefers_int8;
+    return products_of(options, weights, dense);
+  };
+  CHECK(chosen("auto", true, true) == Products::kept);
+  CHECK(chosen("auto", true, false) == Products::int8);
+  CHECK(chosen("auto", false, true) == Products::full);
+  CHECK(chosen("int8", false, true) == Products::kept);
+  CHECK(chosen("full", true, true) == Products::full);
+  options.hidden_tokens = 64;
+  CHECK(chosen("auto", true, true) == Products::int8);
+  CHECK(chosen("auto", false, true) == Products::full);
+  CHECK(chosen("int8", false, true) == Products::int8);
 }
 
 TEST_CASE("a part of the base gives the same embedding as the whole", "[encoder]") {

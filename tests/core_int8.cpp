@@ -139,7 +139,7 @@ TEST_CASE("int8: the forward pass is a choice, and only training's", "[int8]") {
   CHECK(base->int8_forward());
   CHECK_FALSE(load({}, {.forward = "full"})->int8_forward());
   CHECK_FALSE(load({}, {.precision = "float32"})->int8_forward());
-  CHECK(load({}, {})->int8_forward() == int8_is_faster(multiplies_bfloat16(), Pass::forward));
+  CHECK(load({}, {})->int8_forward() == int8_is_faster());
   const std::vector<std::int32_t> text{65, 66, 67, 68, 69, 70};
   const Segment segment{text, 1};
   Workspace workspace = make_workspace(base->weights());
@@ -158,7 +158,7 @@ TEST_CASE("int8: gradients are a choice", "[int8]") {
   CHECK_FALSE(layer({.precision = "float32"}).int8_gradients);
   CHECK_FALSE(layer({.gradients = "full"}).int8_gradients);
   CHECK(layer({.precision = "float32", .gradients = "int8"}).int8_gradients);
-  CHECK(layer({}).int8_gradients == int8_is_faster(multiplies_bfloat16(), Pass::backward));
+  CHECK(layer({}).int8_gradients == int8_is_faster());
   const auto refused = try_load({}, {.gradients = "int4"});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().message == "gradients \"int4\": none of auto, int8, full.");

@@ -13,7 +13,7 @@ using std::int64_t;
 
 namespace {
 
-int64_t groups_of(int64_t depth) { return (depth + kInt8Group - 1) / kInt8Group; }
+int64_t groups_of(int64_t depth, int64_t group) { return (depth + group - 1) / group; }
 
 /// Values whose size differs from group to group, and one group of zeros.
 std::vector<float> values(int64_t rows, int64_t columns, unsigned seed) {
@@ -53,27 +53,28 @@ struct Quantised {
 };
 
 template <class T>
-Quantised quantised(const simd::Kernels& set, const std::vector<T>& x, int64_t rows, int64_t depth, int64_t stride) {
-  const int64_t groups = groups_of(depth);
+Quantised quantised(const simd::Kernels& set, const std::vector<T>& x, int64_t rows, int64_t depth, int64_t stride,
+                    int64_t group = kInt8Group) {
+  const int64_t groups = groups_of(depth, group);
   Quantised out{std::vector<std::int8_t>(rows * stride, 99), std::vector<float>(rows * groups),
                 std::vector<std::int32_t>(rows * groups)};
   for (int64_t i = 0; i < rows; ++i)
-    of<T>(set).quantise(x.data() + i * depth, depth, out.q.data() + i * stride, out.steps.data() + i * groups,
+    of<T>(set).quantise(x.data() + i * depth, depth, group, out.q.data() + i * stride, out.steps.data() + i * groups,
                         out.offsets.data() + i * groups);
   return out;
 }
 
 template <class T>
-void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, bool add) {
+void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, int64_t group, bool add) {
   INFO(set.name << ": " << rows << " rows, depth " << depth << ", element of " << sizeof(T) << ", add " << add);
-  const int64_t groups = groups_of(depth), stride = (depth + 3) / 4 * 4 + 8;
+  const int64_t groups = groups_of(depth, group), stride = (depth + 3) / 4 * 4 + 8;
   const auto a = narrowed<T>(values(rows, depth, 1)), b = narrowed<T>(values(depth, kPanel, 2));
   const auto wide_a = widened(a), wide_b = widened(b);
-  const Quantised left = quantised(set, a, rows, depth, stride);
+  const Quantised left = quantised(set, a, rows, depth, stride, group);
   std::vector<double> exact_a(wide_a.size());  // step q
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t d = 0; d < depth; ++d) {
-      const double step = left.steps[i * groups + d / kInt8Group], x = wide_a[i * depth + d];
+      const double step = left.steps[i * groups + d / group], x = wide_a[i * depth + d];
       exact_a[i * depth + d] = step * left.q[i * stride + d];
       REQUIRE(std::fabs(exact_a[i * depth + d] - x) <= 0.5001 * step);
     }
@@ -81,11 +82,11 @@ void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, bool a
   of<T>(set).pack_rows(b.data(), kPanel, depth, kPanel, panel.data());
   std::vector<std::uint8_t> bytes(panel_size<std::uint8_t>(depth));
   std::vector<float> steps(groups * kPanel);
-  of<T>(set).pack_int8(panel.data(), depth, bytes.data(), steps.data());
+  of<T>(set).pack_int8(panel.data(), depth, group, bytes.data(), steps.data());
   std::vector<double> exact_b(wide_b.size());
   for (int64_t d = 0; d < depth; ++d)
     for (int64_t c = 0; c < kPanel; ++c) {
-      const double step = steps[d / kInt8Group * kPanel + c];
+      const double step = steps[d / group * kPanel + c];
       exact_b[d * kPanel + c] = step * (bytes[(d / 4 * kPanel + c) * 4 + d % 4] - 128);
       REQUIRE(std::fabs(exact_b[d * kPanel + c] - wide_b[d * kPanel + c]) <= 0.5001 * step);
     }
@@ -93,7 +94,7 @@ void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, bool a
   std::vector<float> sums(rows * sums_stride, 0.5f);
   if (set.begin_tiles) set.begin_tiles();
   set.multiply_int8({rows, depth, left.q.data(), stride, left.steps.data(), left.offsets.data(), groups, bytes.data(),
-                     steps.data(), sums.data(), sums_stride, add});
+                     steps.data(), sums.data(), sums_stride, add, group});
   if (set.end_tiles) set.end_tiles();
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t c = 0; c < sums_stride; ++c) {
@@ -111,16 +112,17 @@ void check_product(const simd::Kernels& set, int64_t rows, int64_t depth, bool a
     }
 }
 
-/// A product whose sums are not kept but, with an adapter's part, rounded.
-void check_rounded(const simd::Kernels& set, int64_t rows, int64_t depth, int64_t depth2) {
-  const int64_t groups = groups_of(depth), stride = (depth + 3) / 4 * 4, out_stride = kPanel + 3;
+/// A product whose sums are not kept but, with an adapter's part (depth2 0: without), rounded.
+void check_rounded(const simd::Kernels& set, int64_t rows, int64_t depth, int64_t group, int64_t depth2) {
+  INFO(set.name << ": " << rows << " rows, depth " << depth << ", group " << group << ", adapter " << depth2);
+  const int64_t groups = groups_of(depth, group), stride = (depth + 3) / 4 * 4, out_stride = kPanel + 3;
   std::vector<Bf16> a = narrowed<Bf16>(values(rows, depth, 1)), b = narrowed<Bf16>(values(depth, kPanel, 2));
-  const Quantised left = quantised(set, a, rows, depth, stride);
+  const Quantised left = quantised(set, a, rows, depth, stride, group);
   std::vector<Bf16> panel(panel_size<Bf16>(depth)), panel2(panel_size<Bf16>(depth2));
   set.bf16.pack_rows(b.data(), kPanel, depth, kPanel, panel.data());
   std::vector<std::uint8_t> bytes(panel_size<std::uint8_t>(depth));
   std::vector<float> steps(groups * kPanel), sums(rows * kPanel), sums2(rows * kPanel);
-  set.bf16.pack_int8(panel.data(), depth, bytes.data(), steps.data());
+  set.bf16.pack_int8(panel.data(), depth, group, bytes.data(), steps.data());
   const std::vector<Bf16> a2 = narrowed<Bf16>(values(rows, depth2, 3)), b2 = narrowed<Bf16>(values(depth2, kPanel, 4));
   set.bf16.pack_rows(b2.data(), kPanel, depth2, kPanel, panel2.data());
   std::vector<Bf16> out(rows * out_stride, Bf16{0x1234});
@@ -130,10 +132,10 @@ void check_rounded(const simd::Kernels& set, int64_t rows, int64_t depth, int64_
   rest.out_stride = out_stride;
   rest.factor = 2;
   simd::Int8Product product{rows, depth, left.q.data(), stride, left.steps.data(), left.offsets.data(), groups,
-                            bytes.data(), steps.data(), sums.data(), kPanel, false};
+                            bytes.data(), steps.data(), sums.data(), kPanel, false, group};
   if (set.begin_tiles) set.begin_tiles();
   set.multiply_int8(product);
-  set.multiply({rows, depth2, a2.data(), depth2, panel2.data(), sums2.data(), kPanel, false});
+  if (depth2 > 0) set.multiply({rows, depth2, a2.data(), depth2, panel2.data(), sums2.data(), kPanel, false});
   product.rest = &rest;
   set.multiply_int8(product);
   if (set.end_tiles) set.end_tiles();
@@ -156,20 +158,22 @@ TEST_CASE("int8: rows, panels and their product are those of double precision", 
   const simd::KernelSets sets = simd::kernel_sets();
   for (int s = 0; s < sets.count; ++s)
     for (const int64_t rows : {1, 2, 5, 6, 7, 13, 16, 33, 64})
-      for (const int64_t depth : {4, 7, 64, 128, 130, 300})
-        for (const bool add : {false, true}) {
-          check_product<float>(*sets.sets[s], rows, depth, add);
-          check_product<Bf16>(*sets.sets[s], rows, depth, add);
-        }
+      for (const int64_t depth : {4, 7, 64, 128, 130, 300, 320})
+        for (const int64_t group : {kInt8Group, 2 * kInt8Group, depth})
+          for (const bool add : {false, true}) {
+            check_product<float>(*sets.sets[s], rows, depth, group, add);
+            check_product<Bf16>(*sets.sets[s], rows, depth, group, add);
+          }
 }
 
 TEST_CASE("int8: a product that is rounded with an adapter's part", "[int8]") {
   const simd::KernelSets sets = simd::kernel_sets();
   for (int s = 0; s < sets.count; ++s)
     for (const int64_t rows : {1, 13, 16, 33, 64})
-      for (const int64_t depth : {64, 130, 300})
-        for (const int64_t depth2 : {16, 32, 62})
-          if (sets.sets[s]->multiply) check_rounded(*sets.sets[s], rows, depth, depth2);
+      for (const int64_t depth : {64, 130, 300, 320})
+        for (const int64_t group : {kInt8Group, depth})
+          for (const int64_t depth2 : {0, 16, 32, 62})
+            if (sets.sets[s]->multiply) check_rounded(*sets.sets[s], rows, depth, group, depth2);
 }
 
 TEST_CASE("int8: bytes agree in every set, steps are the same", "[int8]") {
@@ -180,11 +184,11 @@ TEST_CASE("int8: bytes agree in every set, steps are the same", "[int8]") {
   simd::rows<Bf16>().pack_columns(x.data(), depth, depth, kPanel, panel.data());
   const Quantised first = quantised(*sets.sets[0], x, kPanel, depth, depth + 2);
   std::vector<std::uint8_t> first_bytes(panel_size<std::uint8_t>(depth)), bytes(first_bytes.size());
-  std::vector<float> first_steps(groups_of(depth) * kPanel), steps(first_steps.size());
-  sets.sets[0]->bf16.pack_int8(panel.data(), depth, first_bytes.data(), first_steps.data());
+  std::vector<float> first_steps(groups_of(depth, kInt8Group) * kPanel), steps(first_steps.size());
+  sets.sets[0]->bf16.pack_int8(panel.data(), depth, kInt8Group, first_bytes.data(), first_steps.data());
   for (int s = 1; s < sets.count; ++s) {
     const Quantised got = quantised(*sets.sets[s], x, kPanel, depth, depth + 2);
-    sets.sets[s]->bf16.pack_int8(panel.data(), depth, bytes.data(), steps.data());
+    sets.sets[s]->bf16.pack_int8(panel.data(), depth, kInt8Group, bytes.data(), steps.data());
     INFO(sets.sets[s]->name);
     for (std::size_t i = 0; i < got.q.size(); ++i) REQUIRE(std::abs(got.q[i] - first.q[i]) <= 1);
     for (std::size_t i = 0; i < bytes.size(); ++i) REQUIRE(std::abs(bytes[i] - first_bytes[i]) <= 1);

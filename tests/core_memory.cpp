@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "core/int8_matrix.hpp"
 #include "core/slot.hpp"
 #include "core/weights.hpp"
 #include "tests/temporary_directory.hpp"
@@ -44,6 +45,24 @@ TEST_CASE("the base takes what is foreseen, tied or not, whole or a part", "[mem
   CHECK(memory.expanded <= loaded + loaded / 4);  // matrices of a tiny model fill their panels badly
   const std::size_t element = precision == "float32" ? 4 : 2;
   CHECK(memory.mapped >= loaded * 3 / 4 / element * 4);  // the file holds float32
+}
+
+TEST_CASE("what the encoder keeps in 8-bit integers is foreseen", "[memory]") {
+  const TemporaryDirectory directory;
+  write_tiny_model({.layers = 3, .ffn = 100}, directory.file("tiny.gguf"));
+  const auto outline = Base::load({directory.file("tiny.gguf"), "float32", -1, "quantised"});
+  const auto base = Base::load({directory.file("tiny.gguf"), "float32"});
+  REQUIRE((outline && base));
+  EncoderOptions options{"base:2"};
+  options.products = "int8";
+  std::size_t kept = 0;
+  for (const Int8Layer& layer : int8_layers((*base)->weights(), 2))
+    for (const Int8Matrix* matrix : {&layer.qkv, &layer.output, &layer.gate_up, &layer.down})
+      kept += matrix->panels.nbytes() + matrix->steps.nbytes();
+  CHECK(encoder_memory(options, **outline, true).int8 == kept);
+  CHECK(encoder_memory(options, **outline, false).int8 == 0);
+  options.products = "full";
+  CHECK(encoder_memory(options, **outline, true).int8 == 0);
 }
 
 TEST_CASE("a leaner step, fewer layers and a narrower momentum take less", "[memory]") {

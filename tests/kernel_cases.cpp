@@ -81,10 +81,10 @@ void add_rows(std::vector<KernelCase>& cases, const simd::RowKernels<T>& k, cons
   const auto bytes = std::make_shared<std::vector<std::int8_t>>(kWide * kPanel);
   const auto offsets = std::make_shared<std::vector<std::int32_t>>(kWide);
   add("quantise", kWide, 2 * size + 1, [=] {
-    k.quantise(b->narrow[0], kWide, bytes->data(), b->wide[2], offsets->data());
+    k.quantise(b->narrow[0], kWide, simd::kInt8Group, bytes->data(), b->wide[2], offsets->data());
   });
   add("pack_int8", kWide * kPanel, 2 * size + 1, [=] {
-    k.pack_int8(b->narrow[0], kWide, reinterpret_cast<std::uint8_t*>(bytes->data()), b->wide[2]);
+    k.pack_int8(b->narrow[0], kWide, simd::kInt8Group, reinterpret_cast<std::uint8_t*>(bytes->data()), b->wide[2]);
   });
   add("scaled_panels", kWide * kPanel, 4 + size, [=] {
     k.scaled_panels(b->wide[0], kWide * kPanel, kWide, kPanel, 0.5f, b->narrow[1], kPanel);

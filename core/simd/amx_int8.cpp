@@ -1,6 +1,6 @@
 // Products in 8-bit integers (int8_kernels.hpp) in AMX. A group's sums of integers leave the registers for the first
-// cache, and become float32 there while the next group is multiplied. Compiled for AMX-INT8, AMX-BF16 and what the set
-// `avx512` needs; pure but for the thread's tile registers.
+// cache, and become float32 there while the next group is multiplied, or the next block where a group is all. Compiled
+// for AMX-INT8, AMX-BF16 and what the set `avx512` needs; pure but for the thread's tile registers.
 #if defined(__x86_64__)
 #include "core/simd/sets.hpp"
 #include "core/simd/tile_amx.hpp"
@@ -42,8 +42,8 @@ void multiply_int8_block(const Int8Product& p, std::int64_t row, std::int64_t he
   Dots dots;
   dots.groups = p.groups;
   const std::int8_t* a = p.a + row * p.a_stride;
-  for (std::int64_t begin = 0, group = 0; begin < p.depth; begin += kInt8Group, ++group) {
-    const std::int64_t end = std::min(begin + kInt8Group, p.depth);
+  for (std::int64_t begin = 0, group = 0; begin < p.depth; begin += p.group, ++group) {
+    const std::int64_t end = std::min(begin + p.group, p.depth);
     zero_sums<lower, true>();
     for (std::int64_t d = begin; d < end; d += kStepBytes) {
       const std::uint8_t* panel = p.panel + d * kPanel;
@@ -83,9 +83,71 @@ void multiply_int8_block(const Int8Product& p, std::int64_t row, std::int64_t he
   before.out = rest.out + row * rest.out_stride;
 }
 
+/// The integer sums of a block whose depth is one group: they are scaled, rounded and written while the registers are
+/// busy with the next one.
+struct Unscaled {
+  alignas(64) std::int32_t sums[2 * kTile][kPanel];
+  std::int64_t row = 0, height = 0;  // those still to be written
+  const float* a_steps = nullptr;
+  const std::int32_t* a_offsets = nullptr;
+  Bf16* out = nullptr;
+
+  inline __attribute__((always_inline)) void write(const Int8Product& p, __m512 left, __m512 right, std::int64_t rows) {
+    for (const std::int64_t end = std::min(height, row + rows); row < end; ++row, out += p.rest->out_stride) {
+      const __m512i offset = _mm512_set1_epi32(a_offsets[row * p.groups]);
+      const __m512 step = _mm512_set1_ps(a_steps[row * p.groups]);
+      const auto value = [&](std::int64_t column, __m512 panel_step) __attribute__((always_inline)) {
+        const __m512i sum = _mm512_add_epi32(_mm512_load_si512(sums[row] + column), offset);
+        return _mm512_cvtepi32_ps(sum) * (step * panel_step);
+      };
+      _mm512_storeu_si512(out, (__m512i)_mm512_cvtne2ps_pbh(value(kTile, right), value(0, left)));
+    }
+  }
+};
+
+template <bool lower>
+void multiply_whole_block(const Int8Product& p, std::int64_t row, std::int64_t height, Unscaled& before, __m512 left,
+                          __m512 right) {
+  for (std::int64_t r = 0; r < height; ++r) __builtin_prefetch(p.rest->out + (row + r) * p.rest->out_stride, 1);
+  const std::int8_t* a = p.a + row * p.a_stride;
+  zero_sums<lower, true>();
+  for (std::int64_t d = 0; d < p.depth; d += kStepBytes) {
+    const std::uint8_t* panel = p.panel + d * kPanel;
+    if (p.depth - d >= kStepBytes) add_step<lower, true, true>(a + d, p.a_stride, panel);
+    else add_rest<lower, true, true>(p.depth - d, height, a + d, p.a_stride, panel);
+    before.write(p, left, right, 4);
+  }
+  before.write(p, left, right, 2 * kTile);
+  store_sums<lower, true>(before.sums[0], kPanel);
+  before.row = 0;
+  before.height = height;
+  before.a_steps = p.a_steps + row * p.groups;
+  before.a_offsets = p.a_offsets + row * p.groups;
+  before.out = p.rest->out + row * p.rest->out_stride;
+}
+
+/// Of a depth that is one group, without an adapter's part.
+void multiply_whole(const Int8Product& product) {
+  const __m512 factor = _mm512_set1_ps(product.rest->factor);
+  const __m512 left = _mm512_loadu_ps(product.steps) * factor, right = _mm512_loadu_ps(product.steps + kTile) * factor;
+  const auto* next = reinterpret_cast<const char*>(product.rest->next);
+  const std::int64_t blocks = std::max<std::int64_t>((product.rows + 2 * kTile - 1) / (2 * kTile), 1);
+  const std::int64_t fetched = (product.depth * kPanel / blocks + 63) / 64 * 64;
+  Unscaled before;
+  each_block(product.rows, [&](std::int64_t row, std::int64_t height) __attribute__((always_inline)) {
+    for (std::int64_t i = 0; next && i < fetched; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
+    if (next) next += fetched;
+    if (height > kTile) multiply_whole_block<true>(product, row, height, before, left, right);
+    else multiply_whole_block<false>(product, row, height, before, left, right);
+  });
+  before.write(product, left, right, 2 * kTile);
+}
+
 }  // namespace
 
 void multiply_int8_amx(const Int8Product& product) {
+  const TileProduct* rest = product.rest;
+  if (rest && product.group >= product.depth && !product.add && rest->depth2 == 0) return multiply_whole(product);
   Finished before;
   if (product.rest) {
     before.stride = product.rest->out_stride;

@@ -50,18 +50,22 @@ KPOOL_INLINE void quantise_group(const T* x, std::int64_t n, std::int8_t* out, f
 }
 
 template <class T>
-void quantise(const T* x, std::int64_t n, std::int8_t* out, float* steps, std::int32_t* offsets) {
+void quantise(const T* x, std::int64_t n, std::int64_t group, std::int8_t* out, float* steps, std::int32_t* offsets) {
   for (std::int64_t i = n; i % 4 != 0; ++i) out[i] = 0;
-  for (; n >= kInt8Group; n -= kInt8Group, x += kInt8Group, out += kInt8Group) {
+  for (; n > 0; n -= group, x += group, out += group) {
+    const bool usual = group == kInt8Group && n >= kInt8Group;  // the compiler unrolls what it knows the length of
 #if defined(KPOOL_QUANTISE_BF16)
     if constexpr (sizeof(T) == sizeof(Bf16)) {
-      quantise_group(x, out, steps++, offsets++);
-      continue;
+      if (usual) {
+        quantise_wide(x, kInt8Group, out, steps++, offsets++);
+        continue;
+      }
+      if (n <= group && n % kWideStep == 0) return quantise_wide(x, n, out, steps, offsets);
     }
 #endif
-    quantise_group(x, kInt8Group, out, steps++, offsets++);
+    if (usual) quantise_group(x, kInt8Group, out, steps++, offsets++);
+    else quantise_group(x, n < group ? n : group, out, steps++, offsets++);
   }
-  if (n > 0) quantise_group(x, n, out, steps, offsets);
 }
 
 /// The elements of one vector of columns in two rows of a panel.
@@ -76,13 +80,13 @@ KPOOL_INLINE void load_two(const Bf16* panel, V (&two)[2]) {
 }
 
 template <class T>
-void pack_int8(const T* panel, std::int64_t depth, std::uint8_t* out, float* steps) {
+void pack_int8(const T* panel, std::int64_t depth, std::int64_t group, std::uint8_t* out, float* steps) {
   constexpr std::int64_t pair = sizeof(T) == sizeof(float) ? 1 : 2;  // elements along the depth that lie together
-  for (std::int64_t begin = 0; begin < depth; begin += kInt8Group, steps += kPanel) {
-    const std::int64_t end = begin + kInt8Group < depth ? begin + kInt8Group : depth;
+  for (std::int64_t begin = 0; begin < depth; begin += group, steps += kPanel) {
+    const std::int64_t end = begin + group < depth ? begin + group : depth;
 #if defined(KPOOL_QUANTISE_BF16)
     if constexpr (sizeof(T) == sizeof(Bf16))
-      if (end - begin == kInt8Group) {
+      if (group == kInt8Group && end - begin == kInt8Group) {
         pack_int8_group(panel + begin * kPanel, out + begin * kPanel, steps);
         continue;
       }
@@ -130,8 +134,8 @@ void multiply_int8_rows(const Int8Product& p, std::int64_t row, std::int64_t col
       sums[r][v] = p.add ? load(at + r * p.sums_stride + v * kWidth, Full{}) : V{};
   const std::int8_t* a = p.a + row * p.a_stride;
   const std::uint8_t* panel = p.panel + 4 * column;
-  for (std::int64_t begin = 0, group = 0; begin < p.depth; begin += kInt8Group, ++group) {
-    const std::int64_t end = begin + kInt8Group < p.depth ? begin + kInt8Group : p.depth;
+  for (std::int64_t begin = 0, group = 0; begin < p.depth; begin += p.group, ++group) {
+    const std::int64_t end = begin + p.group < p.depth ? begin + p.group : p.depth;
     I dots[height][kInt8Vectors];
 #pragma GCC unroll 6
     for (int r = 0; r < height; ++r)

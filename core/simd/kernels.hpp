@@ -15,7 +15,7 @@ struct Bf16 {
 
 /// Columns of a packed panel (core/gemm.hpp).
 constexpr std::int64_t kPanel = 32;
-/// Elements along the depth that share a step where products are taken in 8-bit integers.
+/// Elements along the depth that share a step where weights are rounded to 8-bit integers for one product.
 constexpr std::int64_t kInt8Group = 128;
 
 template <class T>
@@ -66,12 +66,14 @@ struct RowKernels {
   /// out (columns, rows) = in (rows, columns) transposed.
   void (*transpose)(const T* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns, T* out,
                     std::int64_t out_stride);
-  /// q = x / step rounded, step = largest |x| / 127 of each group. out: q (n), zero to the next multiple of 4; steps,
-  /// offsets: (groups); offsets: -128 times the group's sum of q, which takes pack_int8's shift back.
-  void (*quantise)(const T* x, std::int64_t n, std::int8_t* out, float* steps, std::int32_t* offsets);
+  /// q = x / step rounded, step = largest |x| / 127 of each group of so many elements (a multiple of kInt8Group, or
+  /// all of them). out: q (n), zero to the next multiple of 4; steps, offsets: (groups); offsets: -128 times the
+  /// group's sum of q, which takes pack_int8's shift back.
+  void (*quantise)(const T* x, std::int64_t n, std::int64_t group, std::int8_t* out, float* steps,
+                   std::int32_t* offsets);
   /// The same for a panel of finite numbers, a step for each column of each group. panel: (depth, kPanel) as pack_rows
   /// gives it. out: q + 128, (depth / 4 rounded up, kPanel, 4); steps: (groups, kPanel).
-  void (*pack_int8)(const T* panel, std::int64_t depth, std::uint8_t* out, float* steps);
+  void (*pack_int8)(const T* panel, std::int64_t depth, std::int64_t group, std::uint8_t* out, float* steps);
 };
 
 /// sums (rows, columns) = a (rows, depth) times a packed panel, or sums += that. Where out is given, the adapter's part
@@ -92,7 +94,7 @@ struct TileProduct {
   std::int64_t out_stride = 0;
   float factor = 1;
   std::int64_t columns = kPanel;  ///< kPanel or half of it
-  const Bf16* next = nullptr;     ///< what is fetched meanwhile: the next panel, of the same depth, or null
+  const void* next = nullptr;     ///< what is fetched meanwhile: the next panel, of the same depth, or null
 };
 
 /// sums (rows, kPanel) = a panel, or sums += that, a from RowKernels::quantise, the panel from pack_int8.
@@ -108,6 +110,7 @@ struct Int8Product {
   float* sums;
   std::int64_t sums_stride;
   bool add;
+  std::int64_t group = kInt8Group;  ///< elements of the depth that share a step
   /// Not null: has an `out`, which gets the sums as TileProduct says, of a whole panel; sums are then only read. For
   /// sets that have `multiply`.
   const TileProduct* rest = nullptr;

@@ -25,12 +25,13 @@ KPOOL_INLINE __m512i two_bytes(__m512i pairs, __m512 inverse, __m512 shift) {
                                    _mm512_slli_epi32((__m512i)_mm512_fmadd_ps(high, inverse, shift), 8), kSelect);
 }
 
-/// A whole group of quantise; see there.
-KPOOL_INLINE void quantise_group(const Bf16* x, std::int8_t* out, float* step, std::int32_t* offset) {
-  constexpr int kPairs = kInt8Group / 32;
+constexpr std::int64_t kWideStep = 32;
+
+/// One group of quantise, n a multiple of kWideStep; see there.
+KPOOL_INLINE void quantise_wide(const Bf16* x, std::int64_t n, std::int8_t* out, float* step, std::int32_t* offset) {
   __m512i most = magnitudes(x);
 #pragma GCC unroll 8
-  for (int i = 1; i < kPairs; ++i) most = _mm512_max_epu16(most, magnitudes(x + 32 * i));
+  for (std::int64_t i = kWideStep; i < n; i += kWideStep) most = _mm512_max_epu16(most, magnitudes(x + i));
   const __m256i half = _mm256_max_epu16(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64(most, 1));
   const __m128i eight = _mm_max_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
   // There is an instruction for the least of eight alone.
@@ -41,10 +42,10 @@ KPOOL_INLINE void quantise_group(const Bf16* x, std::int8_t* out, float* step, s
   const __m512 inverse = _mm512_set1_ps(largest_value > kLeast ? 127 / largest_value : 0);
   __m256i sum = _mm256_setzero_si256();
 #pragma GCC unroll 8
-  for (int i = 0; i < kPairs; ++i) {
-    const __m256i bytes = _mm512_cvtepi32_epi16(
-        two_bytes(_mm512_loadu_si512(x + 32 * i), inverse, _mm512_set1_ps(kRound)));
-    _mm256_storeu_si256((__m256i*)(out + 32 * i), bytes);
+  for (std::int64_t i = 0; i < n; i += kWideStep) {
+    const __m256i bytes =
+        _mm512_cvtepi32_epi16(two_bytes(_mm512_loadu_si512(x + i), inverse, _mm512_set1_ps(kRound)));
+    _mm256_storeu_si256((__m256i*)(out + i), bytes);
     sum = _mm256_dpbusd_epi32(sum, _mm256_set1_epi8(1), bytes);
   }
   const bool number = bits < kInfinity;
