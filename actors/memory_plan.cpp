@@ -163,7 +163,7 @@ Status check_budget(const MemoryPlan& plan, const Config& config) {
   const auto has = [&](const std::string& what) {
     return std::any_of(plan.lines.begin(), plan.lines.end(), [&](const MemoryLine& line) { return line.what == what; });
   };
-  if (has(shared_layers)) cure += ", encoder.share = false";
+  if (has(shared_layers)) cure += ", encoder.share = false with encoder.products = \"full\"";
   if (has(kept_layers)) cure += ", encoder.products = \"full\"";
   if (config.train.momentum_type != "bfloat16") cure += ", train.momentum_type = \"bfloat16\"";
   return Error{Fault::bad_config,

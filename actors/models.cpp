@@ -1,7 +1,6 @@
 #include "actors/models.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <thread>
 
 #include <spdlog/spdlog.h>
@@ -17,12 +16,7 @@ namespace kpool {
 namespace {
 
 /// L of base:L; 0: another encoder.
-std::int64_t encoder_layers(const Config& config) {
-  std::int64_t layers = 0;
-  const std::string& kind = config.encoder.kind;
-  if (kind.starts_with("base:")) std::from_chars(kind.data() + 5, kind.data() + kind.size(), layers);
-  return layers;
-}
+std::int64_t encoder_layers(const Config& config) { return base_layers(config.encoder.kind).value_or(0); }
 
 /// Layers of the base that this process needs: all to train, L to encode with base:L.
 std::int64_t layers_needed(const Config& config) {
@@ -169,7 +163,8 @@ Result<MemoryPlan> foresee_memory(const Config& config) {
     if (!part) return part.error();
     facts.base = base_memory(**part);
     const EncoderOptions encoding = encoder_options(config, (*part)->shape());
-    facts.encoder = encoder_memory(encoding, **part, config.base.weights != "quantised");
+    const bool dense = config.base.weights != "quantised" && config.device.kind == "cpu";
+    facts.encoder = encoder_memory(encoding, **part, dense);
     facts.hidden_tokens = encoding.hidden_tokens_per_group;
     constexpr std::size_t minilm_width = 384;
     const auto hidden = static_cast<std::size_t>((*part)->shape().hidden);

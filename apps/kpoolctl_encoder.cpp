@@ -1,21 +1,8 @@
 #include "apps/kpoolctl_encoder.hpp"
 
 #include <algorithm>
-#include <charconv>
 
 namespace kpool {
-namespace {
-
-/// L of base:L; 0 for an encoder that is a model of its own, and for what make_encoder will refuse.
-std::int64_t layers_needed(const std::string& kind) {
-  constexpr std::string_view prefix = "base:";
-  std::int64_t layers = 0;
-  if (kind.starts_with(prefix)) std::from_chars(kind.data() + prefix.size(), kind.data() + kind.size(), layers);
-  return std::max<std::int64_t>(layers, 0);
-}
-
-}  // namespace
-
 Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* pool) {
   EncoderOptions encoder;
   encoder.path = options.encoder_path;
@@ -35,8 +22,8 @@ Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* p
 Result<std::unique_ptr<Encoder>> load_encoder(const ModelOptions& options, const Pool* pool) {
   auto encoder = choose_encoder(options, pool);
   if (!encoder) return encoder.error();
-  auto base = Base::load({options.model, options.precision, layers_needed(encoder->kind), options.weights,
-                          options.device});
+  const std::int64_t layers = base_layers(encoder->kind).value_or(0);  // 0: a model of its own, or refused below
+  auto base = Base::load({options.model, options.precision, layers, options.weights, options.device});
   if (!base) return base.error();
   return make_encoder(*encoder, *base);
 }

@@ -71,6 +71,7 @@ nlohmann::ordered_json compare(const std::vector<float>& measured, const std::ve
 }  // namespace
 
 int main(int count, char** arguments) {
+  choose_named_kernels();
   Results results(count, arguments);
   if (count < 3) {
     std::cerr << "usage: bench_gradients MODEL.gguf FILE.jsonl [STEPS BATCHES THREADS] [--json FILE]\n";

@@ -56,6 +56,7 @@ void run(const std::shared_ptr<const Base>& base, Scorer& scorer, std::span<cons
 }  // namespace
 
 int main(int count, char** arguments) {
+  choose_named_kernels();
   if (count < 3) {
     std::cerr << "usage: bench_learn MODEL.gguf FILE.jsonl "
                  "[STEPS LEARNING_RATE HELD_OUT THREADS SEEDS LAYERS MOMENTUM GUARD ALPHA FORWARD]\n";

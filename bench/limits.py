@@ -24,7 +24,7 @@ def run(options, mode, ids, *rest):
 
 
 def measure(options, weights, limit, ids):
-    row = {"weights": weights, "activations_limit_mb": limit, "threads": options.threads}
+    row = {"weights": weights, "activations_limit_mb": limit, "threads": options.threads, "mask_amx": options.mask_amx}
     row |= {"peak_memory_mb": run(options, "memory", ids, weights, str(limit))["peak_memory_mb"]}
     if limit:
         row |= run(options, "activations", ids, weights, str(limit), str(options.rounds))

@@ -68,6 +68,9 @@ class Loader {
     shape_.head_width = integer("attention.key_length", shape_.hidden / shape_.heads);
     if (shape_.head_width < 2 || shape_.head_width > 4096 || shape_.head_width % 2 != 0)
       fail("heads of width " + std::to_string(shape_.head_width) + " are not supported.");
+    constexpr std::int64_t kWidest = 1 << 17;  // what sums of 8-bit integers hold
+    for (std::int64_t value : {shape_.hidden, shape_.heads * shape_.head_width, shape_.ffn})
+      if (value > kWidest) fail("a width of the model is " + std::to_string(value) + ".");
     if (integer("rope.dimension_count", shape_.head_width) != shape_.head_width)
       fail("rotary embedding of a part of each head is not supported.");
     const std::string scaling = file_.text(shape_.architecture + ".rope.scaling.type").value_or("none");

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,9 +39,6 @@ class Embedder {
 /// Rows of short texts that are embedded together: many read each weight once. 0: each text by itself, where a row may
 /// come out otherwise beside others (rows_are_alike in core/gemm.hpp).
 std::int64_t pack_rows(const Base::Weights& weights);
-
-/// L of "base:L", or nothing.
-std::optional<std::int64_t> base_layers(std::string_view kind);
 
 /// Products with the frozen matrices: in the base's precision; in 8-bit integers, rounded as training's forward pass
 /// rounds them; in those that are kept (Int8Layer), where the base is dense.

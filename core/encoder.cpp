@@ -25,8 +25,7 @@ class BaseEmbedder final : public Embedder {
       : base_(std::move(base)),
         layers_(layers),
         tokens_max_(tokens_max),
-        int8_(products == Products::int8),
-        kept_(products == Products::kept ? int8_layers(base_->weights(), layers) : std::vector<Int8Layer>{}),
+        products_(products),
         pack_rows_(pack_rows(base_->weights())),
         workspace_(make_workspace(base_->weights())) {}
 
@@ -56,7 +55,8 @@ class BaseEmbedder final : public Embedder {
   void embed_pack(std::vector<Segment>& pack, std::span<const TokenizedText> texts,
                   std::vector<Embedded>& embeddings) const {
     Batch batch = make_batch(base_->weights(), pack, /*apart=*/true);
-    batch.int8 = int8_;
+    batch.int8 = products_ == Products::int8;
+    if (products_ == Products::kept && kept_.empty()) kept_ = int8_layers(base_->weights(), layers_);
     const at::Tensor hidden = hidden_states(base_->weights(), batch, layers_, nullptr, workspace_, kept_);
     std::int64_t row = 0;
     for (const Segment& segment : pack) {
@@ -82,10 +82,11 @@ class BaseEmbedder final : public Embedder {
   const std::shared_ptr<const Base> base_;
   const std::int64_t layers_;
   const std::size_t tokens_max_;
-  const bool int8_;
-  const std::vector<Int8Layer> kept_;
+  const Products products_;
   const std::int64_t pack_rows_;
-  mutable Workspace workspace_;  // scratch alone: an embedder belongs to one thread
+  // An embedder belongs to one thread.
+  mutable std::vector<Int8Layer> kept_;  // from the first text on: a process may make an encoder that never encodes
+  mutable Workspace workspace_;
 };
 
 bool blank(std::string_view text) {

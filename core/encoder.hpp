@@ -3,7 +3,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -32,13 +34,16 @@ struct EncoderOptions {
   std::string path;                 ///< minilm: directory with model.safetensors and vocab.txt
   std::uint32_t tokens_max = 96;    ///< only so many leading tokens are embedded; all of them are trained on
   std::uint32_t threads = 1;        ///< of the calling thread's libtorch kernels
-  /// base:L: its frozen products in full (in the base's precision) | in int8 | auto, where that is faster. Of a dense
-  /// base the encoder keeps its layers in 8-bit integers besides, unless it shares them with a learner.
+  /// base:L: its frozen products in full (in the base's precision) | in int8 | auto: int8 where that is faster. In int8
+  /// the encoder keeps the layers of a dense base in 8-bit integers besides, unless it shares them with a learner.
   std::string products = "auto";
   /// base:L: the hidden states of so many leading tokens go with a record, for a learner whose adapters all lie above
   /// layer L (0: none), as long as those of a group are no more than the second number.
   std::uint32_t hidden_tokens = 0, hidden_tokens_per_group = 0;
 };
+
+/// L of "base:L", or nothing.
+std::optional<std::int64_t> base_layers(std::string_view kind);
 
 /// What makes embeddings of this kind what they are: a pool's mixture fits those of the same identity alone.
 std::string encoder_identity(const std::string& kind);

@@ -9,6 +9,7 @@
 
 #include "core/gemm.hpp"
 #include "core/result.hpp"
+#include "core/tiles.hpp"
 
 namespace kpool {
 namespace {
@@ -26,6 +27,28 @@ std::uint64_t key_of(std::uint64_t a, std::uint64_t b, std::uint64_t c) { return
 at::Tensor view_of(std::span<const float> flat, std::int64_t offset, std::int64_t rows, std::int64_t columns) {
   // from_blob takes no const pointer; what it returns here is only read, but for the copies of store_*_gradient.
   return at::from_blob(const_cast<float*>(flat.data()) + offset, {rows, columns}, at::kFloat);
+}
+
+/// Adapter::load by threads of the calling stage, on raw rows.
+void load_on_cpu(Adapter& adapter, std::span<const float> flat) {
+  const LoraLayout& layout = *adapter.layout;
+  const auto load = [&]<class T>(T, std::size_t g) {
+    const LoraGroup& group = layout.groups[g];
+    const std::int64_t rank = layout.rank, width = adapter.groups[g].a.size(0);
+    const auto narrow = simd::rows<T>().from_float;
+    narrow(flat.data() + group.a, static_cast<std::int64_t>(group.count) * rank * group.in,
+           data<T>(adapter.groups[g].a));
+    T* to = data<T>(adapter.groups[g].b);
+    for (std::size_t i = 0; i < group.count; ++i) {
+      const LoraPlace& place = layout.places[group.first + i];
+      for (std::int64_t row = 0; row < place.out; ++row, to += width)
+        narrow(flat.data() + place.b + row * rank, rank, to + static_cast<std::int64_t>(i) * rank);
+    }
+  };
+  at::parallel_for(0, static_cast<std::int64_t>(adapter.groups.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (auto g = static_cast<std::size_t>(begin); g < static_cast<std::size_t>(end); ++g)
+      by_type(adapter.groups[g].a.scalar_type(), [&]<class T>(T type) { load(type, g); });
+  });
 }
 
 }  // namespace
@@ -97,7 +120,8 @@ Adapter::Adapter(const LoraLayout& layout, at::ScalarType dtype, double scale, a
 void Adapter::load(std::span<const float> flat) {
   KPOOL_ASSERT(static_cast<std::int64_t>(flat.size()) == layout->size);
   const std::int64_t rank = layout->rank;
-  auto load_group = [&](std::size_t g) {
+  if (!groups.empty() && groups[0].a.device().is_cpu()) return load_on_cpu(*this, flat);
+  for (std::size_t g = 0; g < groups.size(); ++g) {
     const LoraGroup& group = layout->groups[g];
     const std::int64_t rows = static_cast<std::int64_t>(group.count) * rank;
     groups[g].a.narrow(0, 0, rows).copy_(view_of(flat, group.a, rows, group.in));
@@ -108,12 +132,7 @@ void Adapter::load(std::span<const float> flat) {
           .copy_(view_of(flat, place.b, place.out, rank));
       row += place.out;
     }
-  };
-  const auto count = static_cast<std::int64_t>(groups.size());
-  const bool on_device = count > 0 && !groups[0].a.device().is_cpu();
-  at::parallel_for(0, count, on_device ? count : 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t g = begin; g < end; ++g) load_group(static_cast<std::size_t>(g));
-  });
+  }
 }
 
 void store_a_gradient(const LoraLayout& layout, const LoraGroup& group, const at::Tensor& da, std::span<float> flat) {

@@ -87,8 +87,9 @@ EncoderMemory encoder_memory(const EncoderOptions& options, const Base& base, bo
                                                          pack_rows(base.weights())});
     const auto result = static_cast<std::size_t>((longest + kBatchPad) * base.shape().hidden) * sizeof(float);
     EncoderMemory memory{forward_bytes(base.weights(), nullptr, longest, 1) + result};
-    if (products_of(options, base.weights(), dense) == Products::kept)
-      memory.int8 = int8_layers_bytes(base.weights(), base_layers(options.kind).value_or(0));
+    const auto loaded = static_cast<std::int64_t>(base.weights().layers.size());
+    if (products_of(options, base.weights(), dense) == Products::kept)  // more than there are is refused later
+      memory.int8 = int8_layers_bytes(base.weights(), std::min(base_layers(options.kind).value_or(0), loaded));
     return memory;
   }
   std::error_code absent;

@@ -185,8 +185,10 @@ void multiply_int8(const PanelProduct<T>& product, const PanelBlock& block, std:
                          scratch.sums + p * kPanelStride, kPanel, block.begin > 0 || product.bias, a.group};
   simd::TileProduct rest;
   if constexpr (sizeof(T) == sizeof(Bf16))
-    if (rounds) tile.rest = &(rest = rest_of(product, block, p, row, rows, scratch));
-  if (a.panels) rest.next = tile.panel + size;
+    if (rounds) {
+      tile.rest = &(rest = rest_of(product, block, p, row, rows, scratch));
+      if (a.panels) rest.next = tile.panel + size;
+    }
   simd::kernels().multiply_int8(tile);
 }
 
@@ -256,10 +258,10 @@ void multiply_group(const PanelProduct<T>& product, PanelBlock block, std::int64
   }
 }
 
-/// Calls pack(block, scratch), which returns a Packed, for blocks of B, and put(row, rows, first column, columns, sums)
-/// for each finished tile of the result: with sums, panels of (rows, kPanel), kPanelStride apart, where these have no
-/// other place to go, else when the tile, and the one that it is paired with, have just been written. Splits the
-/// panels, and if these are few the rows, over the threads.
+/// Calls pack(block, scratch), which returns a Packed, for blocks of B that are not kept, and put(row, rows, first
+/// column, columns, sums) for each finished tile of the result: with sums, panels of (rows, kPanel), kPanelStride
+/// apart, where these have no other place to go, else when the tile, and the one that it is paired with, have just been
+/// written. Splits the panels, and if these are few the rows, over the threads.
 template <class T, class Pack, class Put>
 void multiply_panels(const PanelProduct<T>& product, std::int64_t expanded, Workspace& workspace, Pack pack, Put put) {
   const std::int64_t panels = product.pair ? product.pair : panels_of(product.columns), threads = at::get_num_threads();

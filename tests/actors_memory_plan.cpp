@@ -77,7 +77,20 @@ TEST_CASE("what routing and training share lies in the groups in flight, and can
   config.memory.budget_mb = 100;
   const Status fits = check_budget(plan_memory(config, known), config);
   REQUIRE_FALSE(fits);
-  CHECK(fits.error().message.find(", encoder.share = false,") != std::string::npos);
+  CHECK(fits.error().message.find(", encoder.share = false with encoder.products = \"full\",") !=
+        std::string::npos);
+}
+
+TEST_CASE("layers that the encoder keeps in 8-bit integers are counted, and can be done without") {
+  Config config;
+  MemoryFacts known = facts();
+  known.encoder.int8 = 46 * mega;
+  CHECK(line(plan_memory(config, known), "encoder's layers") == 46 * mega);
+  CHECK(line(plan_memory(with_stages({"training"}), known), "encoder's layers") == 0);
+  config.memory.budget_mb = 100;
+  const Status fits = check_budget(plan_memory(config, known), config);
+  REQUIRE_FALSE(fits);
+  CHECK(fits.error().message.find(", encoder.products = \"full\",") != std::string::npos);
 }
 
 TEST_CASE("layers are shared where no adapter changes them") {
@@ -202,6 +215,10 @@ TEST_CASE("what is foreseen of a model's file is enough, and what is refused is 
   CHECK(refused.error().message.starts_with("memory.budget_mb = 1, but this process needs at least "));
   config.memory.budget_mb = 100'000;
   CHECK(load_parts(config));
+  config.encoder.products = "int8";
+  config.encoder.kind = "base:99";
+  CHECK(foresee_memory(config));
+  CHECK(load_parts(config).error().message.find("the base has 2 layers loaded") != std::string::npos);
   config.base.path = directory.file("absent.gguf");
   CHECK(foresee_memory(config).error().fault == Fault::missing);
 }

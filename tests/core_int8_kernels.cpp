@@ -127,6 +127,7 @@ void check_rounded(const simd::Kernels& set, int64_t rows, int64_t depth, int64_
   set.bf16.pack_rows(b2.data(), kPanel, depth2, kPanel, panel2.data());
   std::vector<Bf16> out(rows * out_stride, Bf16{0x1234});
   simd::TileProduct rest{.rows = rows, .depth2 = depth2, .a2 = a2.data(), .a2_stride = depth2};
+  rest.next = bytes.data();
   rest.panel2 = panel2.data();
   rest.out = out.data();
   rest.out_stride = out_stride;
@@ -170,10 +171,38 @@ TEST_CASE("int8: a product that is rounded with an adapter's part", "[int8]") {
   const simd::KernelSets sets = simd::kernel_sets();
   for (int s = 0; s < sets.count; ++s)
     for (const int64_t rows : {1, 13, 16, 33, 64})
-      for (const int64_t depth : {64, 130, 300, 320})
+      for (const int64_t depth : {64, 130, 300, 320, 576})
         for (const int64_t group : {kInt8Group, depth})
           for (const int64_t depth2 : {0, 16, 32, 62})
             if (sets.sets[s]->multiply) check_rounded(*sets.sets[s], rows, depth, group, depth2);
+}
+
+TEST_CASE("int8: the deepest sums are held, and a row that is no number is none alone", "[int8]") {
+  const simd::KernelSets sets = simd::kernel_sets();
+  constexpr int64_t depth = 1 << 17, rows = 3;
+  std::vector<Bf16> panel(panel_size<Bf16>(depth), narrowed<Bf16>({1})[0]), a(rows * depth, panel[0]);
+  a[2 * depth + 5] = narrowed<Bf16>({std::numeric_limits<float>::quiet_NaN()})[0];
+  for (int s = 0; s < sets.count; ++s) {
+    const simd::Kernels& set = *sets.sets[s];
+    INFO(set.name);
+    const Quantised left = quantised(set, a, rows, depth, depth, depth);
+    std::vector<std::uint8_t> bytes(panel_size<std::uint8_t>(depth));
+    std::vector<float> steps(kPanel), sums(rows * kPanel);
+    set.bf16.pack_int8(panel.data(), depth, depth, bytes.data(), steps.data());
+    std::vector<Bf16> out(rows * kPanel);
+    simd::TileProduct rest{.rows = rows};
+    rest.out = out.data();
+    rest.out_stride = kPanel;
+    simd::Int8Product product{rows, depth, left.q.data(), depth, left.steps.data(), left.offsets.data(), 1,
+                              bytes.data(), steps.data(), sums.data(), kPanel, false, depth};
+    if (set.multiply) product.rest = &rest;
+    if (set.begin_tiles) set.begin_tiles();
+    set.multiply_int8(product);
+    if (set.end_tiles) set.end_tiles();
+    const std::vector<float> got = set.multiply ? widened(out) : sums;
+    for (int64_t i = 0; i < 2 * kPanel; ++i) REQUIRE(got[i] == Approx(depth).epsilon(1e-3));
+    for (int64_t i = 2 * kPanel; i < 3 * kPanel; ++i) REQUIRE(std::isnan(got[i]));
+  }
 }
 
 TEST_CASE("int8: bytes agree in every set, steps are the same", "[int8]") {

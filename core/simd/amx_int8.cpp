@@ -131,7 +131,7 @@ void multiply_whole(const Int8Product& product) {
   const __m512 factor = _mm512_set1_ps(product.rest->factor);
   const __m512 left = _mm512_loadu_ps(product.steps) * factor, right = _mm512_loadu_ps(product.steps + kTile) * factor;
   const auto* next = reinterpret_cast<const char*>(product.rest->next);
-  const std::int64_t blocks = std::max<std::int64_t>((product.rows + 2 * kTile - 1) / (2 * kTile), 1);
+  const std::int64_t blocks = (product.rows + 2 * kTile - 1) / (2 * kTile);
   const std::int64_t fetched = (product.depth * kPanel / blocks + 63) / 64 * 64;
   Unscaled before;
   each_block(product.rows, [&](std::int64_t row, std::int64_t height) __attribute__((always_inline)) {

@@ -1,5 +1,5 @@
 // Products in 8-bit integers, as SwitchBack (Wortsman et al. 2023, arXiv 2304.13013) takes them, with a step for each
-// group of the depth instead of one for a row. Included by set.hpp after one of the vector_*.hpp, of
+// group of the depth, which may be all of it. Included by set.hpp after one of the vector_*.hpp, of
 // which those with KPOOL_DOT_INT8 have an instruction for it.
 #pragma once
 
@@ -50,21 +50,21 @@ KPOOL_INLINE void quantise_group(const T* x, std::int64_t n, std::int8_t* out, f
 }
 
 template <class T>
+KPOOL_INLINE void quantise_one(const T* x, std::int64_t n, std::int8_t* out, float* step, std::int32_t* offset) {
+#if defined(KPOOL_QUANTISE_BF16)
+  if constexpr (sizeof(T) == sizeof(Bf16))
+    if (n % kWideStep == 0) return quantise_wide(x, n, out, step, offset);
+#endif
+  quantise_group(x, n, out, step, offset);
+}
+
+template <class T>
 void quantise(const T* x, std::int64_t n, std::int64_t group, std::int8_t* out, float* steps, std::int32_t* offsets) {
   for (std::int64_t i = n; i % 4 != 0; ++i) out[i] = 0;
   for (; n > 0; n -= group, x += group, out += group) {
-    const bool usual = group == kInt8Group && n >= kInt8Group;  // the compiler unrolls what it knows the length of
-#if defined(KPOOL_QUANTISE_BF16)
-    if constexpr (sizeof(T) == sizeof(Bf16)) {
-      if (usual) {
-        quantise_wide(x, kInt8Group, out, steps++, offsets++);
-        continue;
-      }
-      if (n <= group && n % kWideStep == 0) return quantise_wide(x, n, out, steps, offsets);
-    }
-#endif
-    if (usual) quantise_group(x, kInt8Group, out, steps++, offsets++);
-    else quantise_group(x, n < group ? n : group, out, steps++, offsets++);
+    // The compiler unrolls a length that it knows.
+    if (group == kInt8Group && n >= kInt8Group) quantise_one(x, kInt8Group, out, steps++, offsets++);
+    else quantise_one(x, n < group ? n : group, out, steps++, offsets++);
   }
 }
 
