@@ -8,7 +8,7 @@
 |---|---|---|
 | route.svg | route.jsonl | bench_route --json |
 | train.svg, breakdown.svg | train_avx512_bf16.json | bench/train.py --json |
-| encode.svg | encode.jsonl | bench_encode --json |
+| encode.svg | encode_amx.jsonl | bench_encode --json |
 | layers.svg | layers_step_avx512_bf16.jsonl | bench_layers |
 | limits.svg | limits_avx512_bf16.jsonl | bench/limits.py --json |
 | pipeline.svg | pipeline.jsonl | bench_pipeline --json |
@@ -189,7 +189,7 @@ def limits(path, to):
 
 PICTURES = {"route.svg": (route, "route.jsonl"), "train.svg": (train, "train_avx512_bf16.json"),
             "breakdown.svg": (breakdown, "train_avx512_bf16.json"), "pipeline.svg": (pipeline, "pipeline.jsonl"),
-            "encode.svg": (encode, "encode.jsonl"), "layers.svg": (layers, "layers_step_avx512_bf16.jsonl"),
+            "encode.svg": (encode, "encode_amx.jsonl"), "layers.svg": (layers, "layers_step_avx512_bf16.jsonl"),
             "limits.svg": (limits, "limits_avx512_bf16.jsonl")}
 
 

@@ -79,9 +79,9 @@ std::vector<ConfigKey> model_keys() {
       {"encoder.tokens_max", +at<&C::encoder, &EncoderConfig::tokens_max>, 1, 8192, {}, nullptr,
        "leading tokens of a record that are embedded; all of them are trained on"},
       {"encoder.products", +at<&C::encoder, &EncoderConfig::products>, 0, 0, {"auto", "int8", "full"}, nullptr,
-       "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers, in which the L layers of a base "
-       "that is not quantised are kept besides, unless they are shared; auto: int8 where the processor does so faster "
-       "(VNNI or AMX) and `base.precision` is not float32"},
+       "base:L: its frozen products: full: in `base.precision`; int8: in 8-bit integers, in which the L layers of a "
+       "base that is not quantised are kept besides, unless they are shared; auto: int8 where the processor does so "
+       "faster (VNNI or AMX) and `base.precision` is not float32"},
       {"encoder.share", +at<&C::encoder, &EncoderConfig::share>, 0, 0, {}, nullptr,
        "base:L, where `lora.layers` leaves its L layers without an adapter and `encoder.products` is auto or "
        "`base.forward`: they run once for routing and training, as `base.forward` says"},
