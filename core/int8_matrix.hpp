@@ -1,4 +1,4 @@
-// A frozen matrix in 8-bit integers, rounded once when it is loaded: for a forward pass that runs often and may be
+// A frozen matrix in 8-bit integers, rounded once and kept: for a forward pass that runs often and may be
 // coarse, as the encoder's. A step for each row of the matrix, and for each token's row that it is multiplied with
 // (LLM.int8(), Dettmers et al. 2022, arXiv 2208.07339, section 2.1, without outliers apart). Inside core/ only;
 // immutable once made, so any thread may read it.
