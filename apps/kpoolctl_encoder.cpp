@@ -1,8 +1,7 @@
 #include "apps/kpoolctl_encoder.hpp"
 
-#include <algorithm>
-
 namespace kpool {
+
 Result<EncoderOptions> choose_encoder(const ModelOptions& options, const Pool* pool) {
   EncoderOptions encoder;
   encoder.path = options.encoder_path;
